@@ -1,0 +1,131 @@
+"""Argument checks shared by every module.
+
+An error names the argument, what came, and what was wanted, so that a reader who made a mistake can mend it
+without opening the source.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__: list[str] = []
+
+#: Floating types a caller may pass. Half precision is accumulated in float32 and given back as it came.
+_FLOATS = {"float16", "bfloat16", "float32", "float64"}
+
+
+def as_float_array(name: str, x: Any) -> np.ndarray:
+    """Return ``x`` as a floating array without copying one that already is; integers become float64."""
+    array = np.asarray(x)
+    if array.dtype.kind in "iu":
+        return array.astype(np.float64)
+    if array.dtype.name not in _FLOATS:
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; wanted real numbers (float16, bfloat16, float32, float64 or integers)"
+        )
+    return array
+
+
+def compute_dtype(*arrays: np.ndarray) -> np.dtype:
+    """Return the type to compute in: the widest of the inputs, and float32 for half-precision ones."""
+    names = {array.dtype.name for array in arrays}
+    return np.dtype(np.float64 if "float64" in names else np.float32)
+
+
+def same_float_dtype(**arrays: np.ndarray) -> np.dtype:
+    """Return the dtype that all ``arrays`` share, or raise a TypeError that lists what came."""
+    if len({array.dtype for array in arrays.values()}) > 1:
+        came = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items())
+        raise TypeError(f"{', '.join(arrays)} must share one dtype; got {came}")
+    return next(iter(arrays.values())).dtype
+
+
+def check_ndim(name: str, x: np.ndarray, least: int, wanted: str) -> None:
+    """Raise unless ``x`` has at least ``least`` dimensions; ``wanted`` spells the shape, as '(..., n, d_k)'."""
+    if x.ndim < least:
+        raise ValueError(f"{name} has shape {x.shape}; wanted {wanted}")
+
+
+def check_probability(name: str, p: float) -> float:
+    """Return ``p`` as a float in [0, 1] or raise."""
+    if isinstance(p, bool) or not isinstance(p, (int, float, np.number)):
+        raise TypeError(f"{name} is {p!r} of type {type(p).__name__}; wanted a number in [0, 1]")
+    if not 0.0 <= float(p) <= 1.0:  # also refuses NaN
+        raise ValueError(f"{name} is {p!r}; wanted a number in [0, 1]")
+    return float(p)
+
+
+def check_positive(name: str, x: float) -> float:
+    """Return ``x`` as a finite float above zero or raise."""
+    if isinstance(x, bool) or not isinstance(x, (int, float, np.number)):
+        raise TypeError(f"{name} is {x!r} of type {type(x).__name__}; wanted a positive number")
+    if not (0.0 < float(x) < float("inf")):
+        raise ValueError(f"{name} is {x!r}; wanted a finite number above 0")
+    return float(x)
+
+
+def check_integer(name: str, x: int, least: int = 0) -> int:
+    """Return ``x`` as an int of at least ``least`` or raise."""
+    if isinstance(x, bool) or not isinstance(x, (int, np.integer)):
+        raise TypeError(f"{name} is {x!r} of type {type(x).__name__}; wanted an integer of at least {least}")
+    if x < least:
+        raise ValueError(f"{name} is {x}; wanted an integer of at least {least}")
+    return int(x)
+
+
+def check_choice(name: str, x: str, choices: tuple[str, ...]) -> str:
+    """Return ``x`` if it is one of ``choices`` or raise with the list of them."""
+    if x not in choices:
+        raise ValueError(f"{name} is {x!r}; wanted one of {', '.join(map(repr, choices))}")
+    return x
+
+
+def check_rng(name: str, rng: Any) -> np.random.Generator:
+    """Return ``rng`` if it is a NumPy Generator; randomness is never drawn from a hidden source."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"{name} is {rng!r}; wanted a numpy.random.Generator, e.g. numpy.random.default_rng(0)")
+    return rng
+
+
+def check_attention_inputs(
+    query: Any, key: Any, value: Any, *, enable_gqa: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return query (..., h, n, d_k), key (..., h_kv, m, d_k), value (..., h_kv, m, d_v) as arrays that fit.
+
+    Leading dimensions broadcast. Without ``enable_gqa`` the head dimension is a leading dimension like any
+    other; with it, the third dimension from the end holds heads and h must be a multiple of h_kv.
+    """
+    q, k, v = as_float_array("query", query), as_float_array("key", key), as_float_array("value", value)
+    same_float_dtype(query=q, key=k, value=v)
+    least = 3 if enable_gqa else 2
+    head = "h, " if enable_gqa else ""
+    check_ndim("query", q, least, f"(..., {head}n, d_k)")
+    check_ndim("key", k, least, f"(..., {head}m, d_k)")
+    check_ndim("value", v, least, f"(..., {head}m, d_v)")
+    if q.shape[-1] != k.shape[-1]:
+        raise ValueError(
+            f"key has width {k.shape[-1]} (shape {k.shape}); wanted the width of query, {q.shape[-1]} (shape {q.shape})"
+        )
+    if q.shape[-1] == 0:
+        raise ValueError(f"query has shape {q.shape}; wanted a width d_k of at least 1")
+    if k.shape[-2] != v.shape[-2]:
+        raise ValueError(
+            f"value has length {v.shape[-2]} (shape {v.shape}); wanted the length of key, {k.shape[-2]} (shape {k.shape})"
+        )
+    if enable_gqa:
+        h, h_kv = q.shape[-3], k.shape[-3]
+        if v.shape[-3] != h_kv:
+            raise ValueError(f"value has {v.shape[-3]} heads; wanted the {h_kv} heads of key")
+        if h_kv == 0 or h % h_kv:
+            raise ValueError(f"query has {h} heads and key {h_kv}; wanted a number of query heads that h_kv divides")
+    lead = -3 if enable_gqa else -2
+    try:
+        np.broadcast_shapes(q.shape[:lead], k.shape[:lead], v.shape[:lead])
+    except ValueError:
+        raise ValueError(
+            f"leading dimensions of query {q.shape}, key {k.shape} and value {v.shape} do not broadcast"
+            + ("" if enable_gqa else "; for fewer key/value heads than query heads pass enable_gqa=True")
+        ) from None
+    return q, k, v
