@@ -132,8 +132,8 @@ class Event(_Entry):
     contribution: str
 
 
-def _leaves(axis: str, group: str, rows: Iterable[tuple[str, int, str, str, int, str]]) -> tuple[Mechanism, ...]:
-    return tuple(Mechanism(name, axis, group, *rest) for name, *rest in rows)
+def _leaves(axis: str, group: str, rows: list[tuple[str, int, str, str, int, str]]) -> tuple[Mechanism, ...]:
+    return tuple(Mechanism(*row, axis=axis, group=group) for row in rows)
 
 
 #: Every mechanism of the guide, in the order of the tree.
