@@ -1,0 +1,1 @@
+"""The Sphinx side of the guide: executed prose, claims, figures, freshness, mathematics."""
