@@ -66,6 +66,15 @@ def check_positive(name: str, x: float) -> float:
     return float(x)
 
 
+def check_finite(name: str, x: float) -> float:
+    """Return ``x`` as a finite float or raise."""
+    if isinstance(x, bool) or not isinstance(x, (int, float, np.number)):
+        raise TypeError(f"{name} is {x!r} of type {type(x).__name__}; wanted a finite number")
+    if not np.isfinite(float(x)):
+        raise ValueError(f"{name} is {x!r}; wanted a finite number")
+    return float(x)
+
+
 def check_integer(name: str, x: int, least: int = 0) -> int:
     """Return ``x`` as an int of at least ``least`` or raise."""
     if isinstance(x, bool) or not isinstance(x, (int, np.integer)):
@@ -87,6 +96,30 @@ def check_rng(name: str, rng: Any) -> np.random.Generator:
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"{name} is {rng!r}; wanted a numpy.random.Generator, e.g. numpy.random.default_rng(0)")
     return rng
+
+
+def as_mask(name: str, mask: Any, shape: tuple[int, ...], *, boolean: bool = False) -> np.ndarray:
+    """Return an attention mask with its last two dimensions spread to those of ``shape`` = (..., n, m).
+
+    True in a boolean mask says "may attend"; a float mask is added to the scores and may hold -inf but neither
+    NaN nor +inf, which no softmax survives. The leading dimensions are left as they came, to broadcast later.
+    """
+    array = np.asarray(mask)
+    if array.dtype != bool:
+        if boolean or array.dtype.name not in _FLOATS:
+            wanted = "booleans (True = may attend)" + ("" if boolean else " or floats to add to the scores")
+            raise TypeError(f"{name} has dtype {array.dtype}; wanted {wanted}")
+        top = array.max(initial=-np.inf)
+        if np.isnan(top):
+            raise ValueError(f"{name} holds NaN; wanted finite numbers, or -inf for a forbidden cell")
+        if top == np.inf:
+            raise ValueError(f"{name} holds +inf; wanted finite numbers, or -inf for a forbidden cell")
+    try:
+        np.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(f"{name} has shape {array.shape}; wanted one that broadcasts to {shape}") from None
+    lead = array.shape[:-2]
+    return np.broadcast_to(array, (*lead, *shape[-2:]))
 
 
 def check_attention_inputs(
@@ -112,7 +145,8 @@ def check_attention_inputs(
         raise ValueError(f"query has shape {q.shape}; wanted a width d_k of at least 1")
     if k.shape[-2] != v.shape[-2]:
         raise ValueError(
-            f"value has length {v.shape[-2]} (shape {v.shape}); wanted the length of key, {k.shape[-2]} (shape {k.shape})"
+            f"value has length {v.shape[-2]} (shape {v.shape}); "
+            f"wanted the length of key, {k.shape[-2]} (shape {k.shape})"
         )
     if enable_gqa:
         h, h_kv = q.shape[-3], k.shape[-3]
