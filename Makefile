@@ -1,0 +1,78 @@
+# Everything this repository can do. `make serve` and `make test` work on a fresh clone: they create .venv first.
+
+# Python to create the environment with (3.11 or newer); by default the first suitable one of PYTHONS.
+PYTHON ?=
+# Port of `make serve`; 0 takes a free one.
+PORT ?= 8000
+
+PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+BUILD := _build
+SPHINX := $(PY) -m sphinx -W --keep-going -n -c . -d $(BUILD)/doctrees
+PYTEST := $(PY) -m pytest
+
+# $(call first-python,CANDIDATES): shell code for the first candidate that is new enough, else the first Python 3 at
+# all (which then says what is wrong with it), else nothing.
+define first-python
+new= any= ; for p in $(1); do \
+  "$$p" -c 'f""' >/dev/null 2>&1 || continue; any=$${any:-$$p}; \
+  "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { new=$$p; break; }; \
+done; python=$${new:-$$any}; \
+if [ -z "$$python" ]; then \
+  echo "error: found no Python 3 (tried: $(1))."; \
+  echo "  Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 1; \
+fi >&2
+endef
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test html env browser doctest gallery linkcheck lint lock clean distclean
+
+help: ## List the targets
+	@echo "Usage: make TARGET [PORT=8000] [PYTHON=python3.12]"; echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+serve: env ## Build the site and serve it at http://127.0.0.1:8000 (PORT=... for another port)
+	@$(PY) -m tools.serve --check --port $(PORT)
+	@$(MAKE) --no-print-directory html
+	@$(PY) -m tools.serve --port $(PORT) $(BUILD)/html
+
+test: env browser ## Run every test: package, prose, claims, the site in a browser
+	$(PYTEST)
+
+html: env ## Build the site into _build/html; a warning is an error
+	$(SPHINX) -b html docs $(BUILD)/html
+
+env: $(STAMP) ## Create or update .venv (done by every other target that needs it)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(call first-python,$(PYTHONS)); "$$python" tools/setup_env.py $(VENV)
+
+browser: env ## Find Chromium for the browser tests, or install it
+	@$(PY) -m tools.browser
+
+doctest: env ## Run the examples of the prose, the README and the docstrings
+	$(PYTEST) docs attn_guide README.md
+
+gallery: env ## Run every gallery script by itself, outside Sphinx; nothing is cached, nothing is saved
+	@$(PY) -m tools.gallery
+
+linkcheck: env ## Check the links of the site that leave it (needs the network)
+	$(SPHINX) -b linkcheck docs $(BUILD)/linkcheck
+
+lint: env ## Check style (ruff) and types (mypy)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+lock: ## Refresh constraints.txt from a clean environment (on Python 3.11, the oldest supported)
+	@$(call first-python,$(or $(PYTHON),python3.11)); "$$python" tools/lock.py
+
+clean: ## Remove what was built; the environment stays
+	rm -rf $(BUILD) docs/gallery docs/api/generated docs/sg_execution_times.rst
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist
+	find attn_guide docs gallery tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## Remove the environment too
+	rm -rf $(VENV) attn_guide.egg-info

@@ -1,0 +1,1 @@
+"""What the Makefile calls: set-up, the browser, serving, the lock file."""
