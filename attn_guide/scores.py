@@ -549,7 +549,7 @@ def cosine_score(query: Any, key: Any, *, scale: float = 1.0) -> np.ndarray:
     Examples
     --------
     >>> from attn_guide import cosine_score
-    >>> cosine_score([[3.0, 4.0]], [[30.0, 40.0], [-4.0, 3.0], [0.0, 0.0]])
+    >>> cosine_score([[2.0, 0.0]], [[30.0, 0.0], [0.0, -5.0], [0.0, 0.0]])
     array([[1., 0., 0.]])
     """
     out_dtype = as_float_array("query", query).dtype
