@@ -1,0 +1,225 @@
+"""The parts of the site that belong to no single page.
+
+- Roles that colour a word as the figures colour the thing: ``{query}`queries```, ``{weights}`weights```.
+- One API page per module of the package, written before Sphinx reads, with the gallery examples of each function.
+- ``{func}`ag.softmax``` finds ``attn_guide.softmax``: prose may use the alias that its code uses.
+- "Edit this page" leads to the file a page was made from: a gallery script, a module, a Markdown page.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import attn_guide
+import pybtex.plugin
+import sphinxcontrib.bibtex.plugin
+from docutils import nodes
+from docutils.parsers.rst.states import Inliner
+from pybtex.richtext import Text
+from pybtex.style.formatting.unsrt import Style as UnsrtStyle
+from pybtex.style.labels import BaseLabelStyle
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.errors import NoUri
+from sphinx.util import logging
+from sphinxcontrib.bibtex.style.referencing import BracketStyle
+from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferenceStyle
+
+logger = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parents[3]
+GENERATED = Path("api/generated")
+
+# --- coloured words -------------------------------------------------------------------------------------------------
+
+COLOURED = ("query", "key", "value", "scores", "weights", "output")
+
+
+def _coloured_role(
+    name: str, rawtext: str, text: str, lineno: int, inliner: Inliner, options: Any = None, content: Any = None
+) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+    return [nodes.inline(rawtext, text, classes=[f"ag-{name}"])], []
+
+
+# --- API pages ------------------------------------------------------------------------------------------------------
+
+
+def public_modules() -> list[ModuleType]:
+    """Every public module of the package that says what it exports, plot included, in the order of its name."""
+    found = []
+    for info in pkgutil.iter_modules(attn_guide.__path__):
+        if not info.name.startswith("_"):
+            module = importlib.import_module(f"attn_guide.{info.name}")
+            if getattr(module, "__all__", None):
+                found.append(module)
+    return found
+
+
+def public_name(module: ModuleType, name: str) -> str:
+    """The shortest dotted name a reader can write: ``attn_guide.softmax`` rather than ``attn_guide.core.softmax``."""
+    same = getattr(attn_guide, name, None) is getattr(module, name)
+    return f"attn_guide.{name}" if same else f"{module.__name__}.{name}"
+
+
+def api_page(module: ModuleType) -> str:
+    """The reStructuredText of one module's page."""
+    short = module.__name__.removeprefix("attn_guide.")
+    first_line = (inspect.getdoc(module) or "").partition("\n")[0].split(":")[0].rstrip(".")
+    title = f"{short}: {first_line[:1].lower()}{first_line[1:]}" if first_line else short
+    names = [name for name in module.__all__ if hasattr(module, name)]
+    for name in set(module.__all__) - set(names):
+        logger.warning("%s exports %r, which it does not define", module.__name__, name, type="guide")
+    lines = [f".. _api-{short}:", "", title, "=" * len(title), "", f".. automodule:: {module.__name__}", ""]
+    callables = [name for name in names if callable(getattr(module, name))]
+    if len(callables) > 1:
+        lines += [".. autosummary::", "", *(f"   ~{public_name(module, name)}" for name in callables), ""]
+    for name in names:
+        target, full = getattr(module, name), public_name(module, name)
+        if inspect.isclass(target):
+            kind = "autoexception" if issubclass(target, Exception) else "autoclass"
+            lines += [f".. {kind}:: {full}", "   :members:", ""]
+        elif callable(target):
+            lines += [f".. autofunction:: {full}", ""]
+        else:
+            lines += [f".. autodata:: {module.__name__}.{name}", "   :no-value:", ""]
+        if name in callables:
+            lines += _examples(full, module, name)
+    return "\n".join(lines)
+
+
+def _examples(full: str, module: ModuleType, name: str) -> list[str]:
+    """A mini-gallery of the scripts that use a function, under whichever name they use it."""
+    names = dict.fromkeys((full, f"{module.__name__}.{name}"))
+    scripts = ROOT / "gallery"
+    if not scripts.is_dir() or not any(scripts.rglob("plot_*.py")):
+        return []
+    return [f".. minigallery:: {' '.join(names)}", "   :add-heading: Figures that use it", "   :heading-level: .", ""]
+
+
+def _write_api_pages(app: Sphinx) -> None:
+    """Write the pages that changed and remove those whose module is gone, so that an unchanged build reads none."""
+    folder = Path(app.srcdir) / GENERATED
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = {f"{m.__name__.removeprefix('attn_guide.')}.rst": api_page(m) for m in public_modules()}
+    for stale in set(folder.glob("*.rst")) - {folder / name for name in pages}:
+        stale.unlink()
+    for name, text in pages.items():
+        page = folder / name
+        if not page.exists() or page.read_text(encoding="utf-8") != text:
+            page.write_text(text, encoding="utf-8")
+
+
+def _resolve_alias(
+    app: Sphinx, env: BuildEnvironment, node: nodes.Element, contnode: nodes.Element
+) -> nodes.Element | None:
+    """Resolve ``ag.name``, ``attn_guide.module.name`` and ``module.name`` to where the object is documented."""
+    target = node.get("reftarget", "")
+    if node.get("refdomain") != "py" or "." not in target:
+        return None
+    path = target.removeprefix("ag.").removeprefix("attn_guide.")
+    for candidate in (f"attn_guide.{path}", f"attn_guide.{path.rpartition('.')[2]}"):
+        for entry in env.domains.python_domain.find_obj(env, None, None, candidate, None, 0):
+            try:
+                uri = app.builder.get_relative_uri(node["refdoc"], entry[1].docname)
+            except NoUri:
+                return None
+            reference = nodes.reference("", "", internal=True, refuri=f"{uri}#{entry[1].node_id}", reftitle=entry[0])
+            reference += contnode
+            return reference
+    return None
+
+
+# --- links to sources -----------------------------------------------------------------------------------------------
+
+
+def source_of(pagename: str, srcdir: Path) -> str | None:
+    """The file in the repository that a page is made from, as a path from its root; None for pages made from none."""
+    parts = Path(pagename).parts
+    if parts[0] == "gallery":
+        script = ROOT / Path(*parts).with_suffix(".py")
+        if script.exists():
+            return script.relative_to(ROOT).as_posix()
+        for header in ("README.rst", "README.txt", "GALLERY_HEADER.rst", "README.md"):
+            if (ROOT / Path(*parts[:-1]) / header).exists():
+                return (Path(*parts[:-1]) / header).as_posix()
+        return None
+    if Path(pagename).parent == GENERATED:
+        module = ROOT / "attn_guide" / Path(*parts[-1].split("."))
+        source = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
+        return source.relative_to(ROOT).as_posix() if source.exists() else None
+    for suffix in (".md", ".rst"):
+        if (srcdir / f"{pagename}{suffix}").exists() and pagename != "sg_execution_times":
+            return f"docs/{pagename}{suffix}"
+    return None
+
+
+def _edit_link(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    source = source_of(pagename, Path(app.srcdir))
+    if source is None:
+        context["theme_use_edit_page_button"] = False
+        return
+    user, repository, branch = (context[f"github_{part}"] for part in ("user", "repo", "version"))
+    url = f"https://github.com/{user}/{repository}/edit/{branch}/{source}"
+    context["get_edit_provider_and_url"] = lambda: ("GitHub", url)
+
+
+# --- bibliography ---------------------------------------------------------------------------------------------------
+
+
+class AuthorYearLabels(BaseLabelStyle):
+    """Labels that say who and when, ``Vaswani et al. 2017``, with a letter where two would be the same."""
+
+    def format_labels(self, sorted_entries: list[Any]) -> Iterator[str]:
+        labels = [self._label(entry) for entry in sorted_entries]
+        for index, label in enumerate(labels):
+            letter = chr(ord("a") + labels[:index].count(label)) if labels.count(label) > 1 else ""
+            yield label + letter
+
+    @staticmethod
+    def _label(entry: Any) -> str:
+        people = [" ".join(person.prelast_names + person.last_names) for person in entry.persons["author"]]
+        people = [str(Text.from_latex(name)) for name in people]
+        names = people[0] if len(people) == 1 else " & ".join(people) if len(people) == 2 else f"{people[0]} et al."
+        return f"{names} {entry.fields['year']}"
+
+
+class GuideStyle(UnsrtStyle):
+    """Plain entries with readable labels, sorted by first author and year."""
+
+    default_label_style = AuthorYearLabels
+    default_sorting_style = "author_year_title"
+
+
+def _round_brackets() -> BracketStyle:
+    return BracketStyle(left="(", right=")")
+
+
+@dataclasses.dataclass
+class RoundAuthorYear(AuthorYearReferenceStyle):
+    """Cite as (Vaswani et al., 2017), the way running text does."""
+
+    bracket_parenthetical: BracketStyle = dataclasses.field(default_factory=_round_brackets)
+    bracket_textual: BracketStyle = dataclasses.field(default_factory=_round_brackets)
+    bracket_author: BracketStyle = dataclasses.field(default_factory=_round_brackets)
+    bracket_label: BracketStyle = dataclasses.field(default_factory=_round_brackets)
+    bracket_year: BracketStyle = dataclasses.field(default_factory=_round_brackets)
+
+
+pybtex.plugin.register_plugin("pybtex.style.formatting", "guide", GuideStyle)
+sphinxcontrib.bibtex.plugin.register_plugin("sphinxcontrib.bibtex.style.referencing", "author_year_round", RoundAuthorYear)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    for name in COLOURED:
+        app.add_role(name, _coloured_role)
+    app.connect("builder-inited", _write_api_pages)
+    app.connect("missing-reference", _resolve_alias)
+    app.connect("html-page-context", _edit_link, priority=900)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
