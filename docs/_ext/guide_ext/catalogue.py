@@ -12,11 +12,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import attn_guide
-from attn_guide import taxonomy
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+
+import attn_guide
+from attn_guide import taxonomy
 
 
 def code_link(entry: taxonomy.Mechanism | taxonomy.Event) -> str:
