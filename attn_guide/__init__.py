@@ -13,6 +13,13 @@ from .core import (
     softmax_backward,
     softmax_jacobian,
 )
+from .heads import (
+    MultiHeadParams,
+    init_multi_head,
+    merge_heads,
+    multi_head_attention,
+    split_heads,
+)
 from .masks import (
     Mask,
     PathLengths,
@@ -76,6 +83,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Mask",
+    "MultiHeadParams",
     "PathLengths",
     "ReinforceEstimate",
     "additive_score",
@@ -110,8 +118,11 @@ __all__ = [
     "gumbel_noise",
     "gumbel_softmax",
     "hard_attention",
+    "init_multi_head",
     "log_sum_exp",
     "longformer",
+    "merge_heads",
+    "multi_head_attention",
     "on_head",
     "path_lengths",
     "per_head",
@@ -134,6 +145,7 @@ __all__ = [
     "sparse_transformer_strided",
     "sparsemax",
     "sparsemax_backward",
+    "split_heads",
     "straight_through",
     "straight_through_backward",
     "strided",
