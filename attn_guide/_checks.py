@@ -18,7 +18,10 @@ _FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
 def as_float_array(name: str, x: Any) -> np.ndarray:
     """Return ``x`` as a floating array without copying one that already is; integers become float64."""
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise ValueError(f"{name} is {x!r}; wanted a rectangular array of real numbers") from None
     if array.dtype.kind in "iu":
         return array.astype(np.float64)
     if array.dtype.name not in _FLOATS:
@@ -46,6 +49,26 @@ def check_ndim(name: str, x: np.ndarray, least: int, wanted: str) -> None:
     """Raise unless ``x`` has at least ``least`` dimensions; ``wanted`` spells the shape, as '(..., n, d_k)'."""
     if x.ndim < least:
         raise ValueError(f"{name} has shape {x.shape}; wanted {wanted}")
+
+
+def check_axis(name: str, axis: int, x: np.ndarray) -> int:
+    """Return ``axis`` counted from the front or raise if ``x`` has no such axis."""
+    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
+        raise TypeError(f"{name} is {axis!r} of type {type(axis).__name__}; wanted an integer")
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"{name} is {axis}; wanted an axis of an array of shape {x.shape}")
+    return int(axis) % x.ndim
+
+
+def as_condition(name: str, where: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return ``where`` as a boolean view of ``shape`` or raise."""
+    array = np.asarray(where)
+    if array.dtype != bool:
+        raise TypeError(f"{name} has dtype {array.dtype}; wanted booleans")
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(f"{name} has shape {array.shape}; wanted one that broadcasts to {shape}") from None
 
 
 def check_probability(name: str, p: float) -> float:
