@@ -616,10 +616,10 @@ def _scan(page: Page, start: int, end: int, place: str) -> Iterator[Region]:
     at = start
     while found := INLINE.search(text, at, end):
         at = found.end()
-        if _escaped(text, found.start("role") if found["role"] else found.start()):
+        if is_escaped(text, found.start("role") if found["role"] else found.start()):
             continue
         if found["macro"]:
-            close = _closing_brace(text, found.end(), end)
+            close = closing_brace(text, found.end(), end)
             if close is None:
                 yield _calc(page, found.start(), end, Calc(text[found.end() : end], "math"), "a brace is not closed")
                 return
@@ -646,11 +646,11 @@ def _scan(page: Page, start: int, end: int, place: str) -> Iterator[Region]:
         at = closing.end()
 
 
-def _escaped(text: str, at: int) -> bool:
+def is_escaped(text: str, at: int) -> bool:
     return (at - len(text[:at].rstrip("\\"))) % 2 == 1
 
 
-def _closing_brace(text: str, at: int, end: int) -> int | None:
+def closing_brace(text: str, at: int, end: int) -> int | None:
     depth = 1
     for place in range(at, end):
         depth += {"{": 1, "}": -1}.get(text[place], 0)
