@@ -1,0 +1,124 @@
+"""The claims of the Home page."""
+
+import time
+
+import numpy as np
+import pytest
+
+import attn_guide as ag
+
+
+def compass():
+    """The dictionary of the Home page: four directions as unit vectors, a temperature behind each."""
+    directions = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, -1.0], [-1.0, 0.0]])  # north, east, south, west
+    return directions, np.array([[8.0], [14.0], [21.0], [11.0]])
+
+
+def look_up(query, temperature):
+    """A soft lookup: weights from dot products, the mean of the values with these weights."""
+    directions, values = compass()
+    weights = ag.softmax(query @ directions.T, temperature=temperature)
+    return weights @ values
+
+
+@pytest.mark.claim("home-soft-lookup")
+def test_soft_lookup_lies_between_a_dictionary_and_a_mean(claim):
+    """Near temperature 0 a stored key gives its own value back; at a high temperature every query gives the mean."""
+    directions, values = compass()
+    cold = np.array([look_up(direction, 0.01) for direction in directions]).ravel()
+    hot = np.array([look_up(direction, 1e6) for direction in directions]).ravel()
+    claim.check("values found at temperature 0.01", cold, expected=values.ravel(), tolerance=1e-9, why="rounding")
+    claim.check(
+        "values found at temperature 1,000,000", hot, expected=values.mean(), tolerance=1e-4, why="first order in 1/tau"
+    )
+    north_east = np.array([1.0, 1.0]) / np.sqrt(2)
+    between = look_up(north_east, 0.01).item()
+    claim.check("value between north and east", between, expected=(8 + 14) / 2, tolerance=1e-9, why="rounding")
+
+
+@pytest.mark.claim("home-four-steps")
+def test_the_four_steps_have_these_shapes(claim):
+    """Scores and weights are n x m, the output n x d_v, and each row of weights sums to one."""
+    n, m, d_k, d_v = 4, 6, 8, 5
+    rng = claim.rng(0)
+    query, key, value = rng.standard_normal((n, d_k)), rng.standard_normal((m, d_k)), rng.standard_normal((m, d_v))
+    scores = query @ key.T
+    scaled = scores / np.sqrt(d_k)
+    weights = ag.softmax(scaled)
+    output = weights @ value
+    claim.note(n=n, m=m, d_k=d_k, d_v=d_v)
+    claim.check("shape of the scores", scores.shape, expected=(n, m))
+    claim.check("shape of the scaled scores", scaled.shape, expected=(n, m))
+    claim.check("shape of the weights", weights.shape, expected=(n, m))
+    claim.check("shape of the output", output.shape, expected=(n, d_v))
+    claim.below("largest distance of a row sum from one", np.abs(weights.sum(-1) - 1).max(), 1e-12)
+    whole, all_weights = ag.scaled_dot_product_attention(query, key, value, return_weights=True)
+    claim.below("largest distance from the function", np.abs(whole - output).max(), 1e-12)
+    claim.below("largest distance of its weights", np.abs(all_weights - weights).max(), 1e-12)
+
+
+@pytest.mark.claim("home-shapes")
+def test_shapes_of_the_quick_reference(claim):
+    """The matrix of weights is square for self-attention, n x m for cross-attention, and repeated per head."""
+    n, m, d_model, heads, kv_heads = 5, 7, 16, 4, 2
+    rng = claim.rng(0)
+    target, source = rng.standard_normal((n, d_model)), rng.standard_normal((m, d_model))
+    w_q, w_k, w_v = (rng.standard_normal((d_model, d_model)) for _ in range(3))
+    _, self_weights = ag.self_attention(target, w_q, w_k, w_v, return_weights=True)
+    _, cross_weights = ag.cross_attention(target, source, w_q, w_k, w_v, return_weights=True)
+    _, causal_weights = ag.self_attention(target, w_q, w_k, w_v, is_causal=True, return_weights=True)
+    split = [ag.split_heads(target @ w, heads) for w in (w_q, w_k, w_v)]
+    _, head_weights = ag.scaled_dot_product_attention(*split, return_weights=True)
+    grouped = [split[0], *(x[..., :kv_heads, :, :] for x in split[1:])]
+    _, grouped_weights = ag.scaled_dot_product_attention(*grouped, enable_gqa=True, return_weights=True)
+    claim.note(n=n, m=m, h=heads, h_kv=kv_heads)
+    claim.check("self-attention", self_weights.shape, expected=(n, n))
+    claim.check("cross-attention", cross_weights.shape, expected=(n, m))
+    claim.check("causal attention", causal_weights.shape, expected=(n, n))
+    claim.check("multi-head attention", head_weights.shape, expected=(heads, n, n))
+    claim.check("grouped-query attention", grouped_weights.shape, expected=(heads, n, n))
+    claim.check("numbers cached per token, multi-head", 2 * split[1].size // n, expected=2 * d_model)
+    claim.check(
+        "numbers cached per token, grouped-query", 2 * grouped[1].size // n, expected=2 * d_model * kv_heads // heads
+    )
+    claim.check("causal weights above the diagonal", np.abs(np.triu(causal_weights, 1)).max(), expected=0.0)
+
+
+def growth(run, lengths, width=64, repeats=3):
+    """Fit the exponents of time and of peak memory of ``run(q, k, v)`` against the length."""
+    rng = np.random.default_rng(0)
+    seconds, peaks = [], []
+    for n in lengths:
+        q, k, v = (rng.standard_normal((1, n, width)).astype(np.float32) for _ in range(3))
+        run(q, k, v)
+        taken = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            run(q, k, v)
+            taken.append(time.perf_counter() - start)
+        seconds.append(min(taken))
+        peaks.append(ag.peak_memory(lambda q=q, k=k, v=v: run(q, k, v)))
+    return ag.fit_exponent(lengths, seconds)[0], ag.fit_exponent(lengths, peaks)[0]
+
+
+#: How each kind of attention is run, over which lengths, and how its peak memory should grow.
+GROWTH = {
+    "dense, weights kept": (
+        lambda q, k, v: ag.scaled_dot_product_attention(q, k, v, return_weights=True),
+        (512, 1024, 2048, 4096),
+        2.0,
+    ),
+    "flash": (lambda q, k, v: ag.flash_attention(q, k, v), (1024, 2048, 4096, 8192), 1.0),
+    "sliding window": (lambda q, k, v: ag.sliding_window_attention(q, k, v, 64, 64), (2048, 4096, 8192, 16384), 1.0),
+    "linear": (lambda q, k, v: ag.linear_attention(q, k, v), (2048, 4096, 8192, 16384), 1.0),
+}
+
+
+@pytest.mark.claim("home-growth")
+def test_how_time_and_memory_grow(claim):
+    """Peak memory grows as n^2 where the weights are kept and as n elsewhere; time is recorded, not judged."""
+    for name, (run, lengths, memory) in GROWTH.items():
+        time_exponent, memory_exponent = growth(run, lengths)
+        claim.note(**{f"{name}: time": time_exponent, f"{name}: lengths": list(lengths)})
+        # Buffers of a fixed size (a block of scores) flatten the fit at the short end.
+        claim.check(f"{name}: memory", memory_exponent, expected=memory, tolerance=0.25, why="fixed-size buffers")
