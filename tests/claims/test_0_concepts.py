@@ -1,0 +1,461 @@
+"""Chapter 0, Important concepts: every claim of the chapter, measured."""
+
+from __future__ import annotations
+
+from math import erf, log, sqrt
+
+import numpy as np
+import pytest
+
+import attn_guide as ag
+from attn_guide import experiments
+
+WIDTHS = (4, 16, 64, 256, 512)
+#: The three scales that the chapter compares, by the names of its tables and figures.
+SCALES = {
+    "no scaling": lambda d_k: 1.0,
+    "1/sqrt(d_k)": lambda d_k: d_k**-0.5,
+    "1/d_k": lambda d_k: 1.0 / d_k,
+}
+
+
+def dot_products(rng: np.random.Generator, samples: int, d_k: int) -> np.ndarray:
+    """Draw ``samples`` dot products of two vectors of d_k standard normal components."""
+    parts = []
+    for start in range(0, samples, 10_000):
+        shape = (min(10_000, samples - start), d_k)
+        parts.append(np.einsum("ij,ij->i", rng.standard_normal(shape), rng.standard_normal(shape)))
+    return np.concatenate(parts)
+
+
+def score_rows(rng: np.random.Generator, rows: int, n: int, d_k: int) -> np.ndarray:
+    """Draw (rows, n) unscaled scores: in each row one standard normal query against n keys."""
+    return np.stack([rng.standard_normal((n, d_k)) @ rng.standard_normal(d_k) for _ in range(rows)])
+
+
+def jacobian_norms(weights: np.ndarray) -> np.ndarray:
+    """Return the Frobenius norm of the softmax Jacobian of every row (rows, n), without building the matrices.
+
+    The squares of its entries are w_i^2 (1 - w_i)^2 on the diagonal and w_i^2 w_j^2 beside it.
+    """
+    square = weights**2
+    beside = square * (square.sum(axis=-1, keepdims=True) - square)
+    return np.sqrt((square * (1 - weights) ** 2 + beside).sum(axis=-1))
+
+
+def mean_with_error(samples: np.ndarray) -> tuple[float, float]:
+    """Return the mean and its standard error."""
+    return float(samples.mean()), float(samples.std(ddof=1) / sqrt(samples.size))
+
+
+# ------------------------------------------------------------------------------------------------ rows and columns
+
+
+@pytest.mark.claim("concepts-rows-sum-to-one")
+def test_rows_sum_to_one_and_columns_do_not(claim):
+    """Weights of 1000 random self-attentions over 8 tokens, d_k = 16; the sums of all rows and all columns."""
+    rng = claim.rng(0)
+    q, k = rng.standard_normal((2, 1000, 8, 16))
+    weights = ag.softmax(ag.attention_scores(q, k))  # (1000, 8, 8)
+    columns = weights.sum(axis=-2)
+    claim.below("largest deviation of a row sum from 1", np.abs(weights.sum(axis=-1) - 1).max(), 1e-12, "rounding")
+    claim.below("smallest column sum", columns.min(), 0.5)
+    claim.above("largest column sum", columns.max(), 2.0)
+    claim.check("mean column sum", columns.mean(), expected=1.0, tolerance=1e-12, why="n rows of sum 1 over n columns")
+
+
+# ------------------------------------------------------------------------------------------------ three projections
+
+
+@pytest.mark.claim("concepts-shared-symmetric-scores")
+def test_shared_projection_makes_scores_symmetric_and_weights_not(claim):
+    """500 random sequences of n = 8 tokens, d_model = d_k = 16; one projection serves as query and key."""
+    rng = claim.rng(1)
+    x = rng.standard_normal((500, 8, 16))
+    w = rng.standard_normal((500, 16, 16)) / 4.0  # variance 1 / d_model
+    shared = x @ w
+    scores = ag.attention_scores(shared, shared)
+    weights = ag.softmax(scores)
+    apart = np.abs(weights - weights.swapaxes(-1, -2)).max(axis=(-1, -2))  # (500,)
+    claim.below(
+        "largest difference of scores (i, j) and (j, i)",
+        np.abs(scores - scores.swapaxes(-1, -2)).max(),
+        1e-12,
+        "rounding",
+    )
+    claim.above("mean over sequences of the largest difference of weights (i, j) and (j, i)", apart.mean(), 0.1)
+    claim.above("smallest such difference in any sequence", apart.min(), 0.01)
+    claim.note(sequences=500, n=8, d_k=16)
+
+
+@pytest.mark.claim("concepts-shared-diagonal")
+def test_shared_projection_makes_tokens_attend_to_themselves(claim):
+    """The weight of a token to itself, with one projection for query and key and with two; n = 8, d_k = 16."""
+    rng = claim.rng(2)
+    x = rng.standard_normal((500, 8, 16))
+    w_q, w_k = rng.standard_normal((2, 500, 16, 16)) / 4.0
+    q, k = x @ w_q, x @ w_k
+    shared = np.einsum("...ii->...i", ag.softmax(ag.attention_scores(q, q)))  # (500, 8): the diagonals
+    separate = np.einsum("...ii->...i", ag.softmax(ag.attention_scores(q, k)))
+    one, other = mean_with_error(shared.mean(axis=-1)), mean_with_error(separate.mean(axis=-1))
+    claim.above("mean weight to itself, shared", one[0], 0.5)
+    claim.check("mean weight to itself, separate", other[0], expected=1 / 8, tolerance=4 * other[1], why="1/n ± 4 SE")
+    claim.note(shared_standard_error=one[1], separate_standard_error=other[1], uniform=1 / 8, sequences=500)
+
+
+@pytest.mark.claim("concepts-scores-product")
+def test_scores_depend_on_the_product_of_the_projections_alone(claim):
+    """W_Q M and W_K M^-T for a random invertible M give the scores of W_Q and W_K, and so do W_Q W_K^T and identity."""
+    rng = claim.rng(3)
+    x = rng.standard_normal((10, 32))
+    w_q, w_k = rng.standard_normal((2, 32, 4)) / sqrt(32)
+    m = rng.standard_normal((4, 4))
+    scores = ag.attention_scores(x @ w_q, x @ w_k, scale=0.5)
+    turned = ag.attention_scores(x @ w_q @ m, x @ w_k @ np.linalg.inv(m).T, scale=0.5)
+    merged = ag.attention_scores(x @ (w_q @ w_k.T), x, scale=0.5)
+    claim.below("difference after turning queries and keys by M and M^-T", np.abs(scores - turned).max(), 1e-10)
+    claim.below("difference when W_Q W_K^T is one matrix", np.abs(scores - merged).max(), 1e-10)
+    claim.check("rank of W_Q W_K^T", int(np.linalg.matrix_rank(w_q @ w_k.T)), expected=4, why="d_k")
+    claim.note(d_model=32, d_k=4)
+
+
+# ------------------------------------------------------------------------------------------------ widths and heads
+
+
+@pytest.mark.claim("concepts-heads-sum")
+def test_concatenating_then_projecting_is_a_sum_over_heads(claim):
+    """A layer with d_model = 24, h = 4, d_k = 6, d_v = 5: joined heads times W_O, and head by head."""
+    rng = claim.rng(4)
+    x = rng.standard_normal((7, 24))
+    params = ag.MultiHeadParams(
+        w_q=rng.standard_normal((24, 24)),
+        w_k=rng.standard_normal((24, 24)),
+        w_v=rng.standard_normal((24, 20)),
+        w_o=rng.standard_normal((20, 24)),
+        num_heads=4,
+    )
+    whole = ag.multi_head_attention(x, x, x, params)  # (7, 24)
+    total = np.zeros_like(whole)
+    for i in range(4):
+        key, value = slice(6 * i, 6 * i + 6), slice(5 * i, 5 * i + 5)
+        head = ag.self_attention(x, params.w_q[:, key], params.w_k[:, key], params.w_v[:, value])  # (7, 5)
+        total += head @ params.w_o[value]
+    claim.below("largest difference", np.abs(whole - total).max(), 1e-10, "rounding")
+    claim.note(rows_of_w_o=20, columns_of_w_o=24)
+
+
+@pytest.mark.claim("concepts-heads-cost")
+def test_the_number_of_heads_changes_no_parameter_and_no_product(claim):
+    """d_model = 768 cut into 1 to 96 heads, n = 512: parameters, multiplications of the products, exponentials."""
+    heads = [1, 2, 4, 8, 12, 16, 24, 48, 96]
+    d_model, n = 768, 512
+    parameters, products, exponentials = [], [], []
+    for h in heads:
+        w = np.zeros((d_model, d_model), np.float32)
+        params = ag.MultiHeadParams(w_q=w, w_k=w, w_v=w, w_o=w, num_heads=h)
+        q = ag.split_heads(np.zeros((n, d_model), np.float32), h)  # (h, n, d_k)
+        parameters.append(params.count())
+        products.append(4 * n * d_model**2 + 2 * q.shape[0] * n * n * q.shape[2])
+        exponentials.append(q.shape[0] * n * n)
+    claim.check("parameters", parameters, expected=4 * d_model**2, why="four square projections, whatever h")
+    claim.check("multiplications of the matrix products", products, expected=products[0], why="h * d_k is d_model")
+    claim.check("exponentials", exponentials, expected=[h * n * n for h in heads], why="h matrices of n x n")
+    claim.note(heads=heads, n=n, d_model=d_model)
+
+
+# ------------------------------------------------------------------------------------------------ the scale
+
+
+@pytest.mark.claim("concepts-score-variance")
+def test_variance_of_a_dot_product_is_d_k(claim):
+    """100,000 dot products of independent standard normal vectors for each width."""
+    rng = claim.rng(5)
+    samples = 100_000
+    for d_k in (16, 64, 256, 512):
+        s = dot_products(rng, samples, d_k)
+        variance = float(s.var(ddof=1))
+        error = sqrt((np.mean((s - s.mean()) ** 4) - variance**2) / samples)
+        claim.check(f"variance at d_k = {d_k}", variance, expected=d_k, tolerance=4 * error, why="four standard errors")
+        claim.check(
+            f"variance at d_k = {d_k}, scaled",
+            float((s / sqrt(d_k)).var(ddof=1)),
+            expected=1.0,
+            tolerance=4 * error / d_k,
+            why="four standard errors",
+        )
+        claim.note(**{f"standard error at d_k = {d_k}": error})
+    claim.note(samples=samples)
+
+
+@pytest.mark.claim("concepts-variance-conditions")
+def test_the_variance_needs_mean_zero_and_independence(claim):
+    """Width 64, 100,000 pairs: components of mean 1, and vectors whose components are all equal."""
+    rng = claim.rng(6)
+    samples, d_k = 100_000, 64
+    q, k = rng.standard_normal((2, samples, d_k), dtype=np.float32).astype(np.float64) + 1.0
+    shifted = np.einsum("ij,ij->i", q, k)
+    equal = d_k * rng.standard_normal(samples) * rng.standard_normal(samples)  # q_i = a and k_i = b for every i
+    for name, s, expected in (("mean one", shifted, 3 * d_k), ("all components equal", equal, d_k**2)):
+        variance = float(s.var(ddof=1))
+        error = sqrt((np.mean((s - s.mean()) ** 4) - variance**2) / samples)
+        claim.check(f"variance, {name}", variance, expected=expected, tolerance=4 * error, why="four standard errors")
+    claim.check("mean, mean one", float(shifted.mean()), expected=d_k, tolerance=4 * sqrt(3 * d_k / samples))
+    claim.note(samples=samples, d_k=d_k)
+
+
+@pytest.mark.claim("concepts-score-range")
+def test_a_range_of_scores_needs_its_sigma(claim):
+    """The share of 100,000 dot products of width 512 inside two and three standard deviations."""
+    rng = claim.rng(7)
+    s = dot_products(rng, 100_000, 512)
+    for k in (2, 3):
+        share = erf(k / sqrt(2))
+        error = sqrt(share * (1 - share) / s.size)
+        inside = float(np.mean(np.abs(s) <= k * sqrt(512)))
+        claim.check(f"share inside {k} sigma", inside, expected=share, tolerance=4 * error, why="four standard errors")
+        claim.note(**{f"{k} sigma": k * sqrt(512)})
+    claim.check(
+        "share inside ±2 after scaling",
+        float(np.mean(np.abs(s / sqrt(512)) <= 2)),
+        expected=erf(sqrt(2)),
+        tolerance=4 * sqrt(0.9545 * 0.0455 / s.size),
+        why="four standard errors",
+    )
+    claim.note(samples=s.size)
+
+
+@pytest.mark.claim("concepts-score-maximum")
+def test_the_largest_score_grows_with_the_length(claim):
+    """The largest absolute scaled score of an n x n matrix, d_k = 64: mean over 20 matrices for each n."""
+    rng = claim.rng(8)
+    largest, errors = [], []
+    for n in (16, 128, 1024):
+        q, k = rng.standard_normal((2, 20, n, 64))
+        mean, error = mean_with_error(np.abs(ag.attention_scores(q, k)).max(axis=(-1, -2)))
+        largest.append(mean)
+        errors.append(error)
+    claim.above("largest score at n = 128 and 1024", largest[1:], 4.0)
+    claim.above(
+        "growth from one n to the next, in standard errors", np.diff(largest) / np.hypot(errors[1:], errors[:-1]), 4.0
+    )
+    claim.note(largest=largest, standard_errors=errors, lengths=[16, 128, 1024], matrices=20)
+
+
+@pytest.mark.claim("concepts-saturation")
+def test_unscaled_weights_saturate_and_scaled_ones_do_not(claim):
+    """4000 rows of n = 10 scores for each width: the mean largest weight and the mean entropy as a share of log n."""
+    rng = claim.rng(9)
+    n, rows = 10, 4000
+    top = {name: [] for name in SCALES}
+    entropy = {name: [] for name in SCALES}
+    for d_k in WIDTHS:
+        raw = score_rows(rng, rows, n, d_k)
+        for name, scale in SCALES.items():
+            weights = ag.softmax(raw * scale(d_k))
+            top[name].append(float(weights.max(axis=-1).mean()))
+            entropy[name].append(float(ag.attention_entropy(weights).mean()) / log(n))
+    claim.above("increase of the largest weight with d_k, no scaling", np.diff(top["no scaling"]), 0.01)
+    claim.above("largest weight at d_k = 512, no scaling", top["no scaling"][-1], 0.9)
+    claim.check(
+        "largest weight for every d_k, 1/sqrt(d_k)", top["1/sqrt(d_k)"], expected=0.32, tolerance=0.02,
+        why="0.32 is its mean for standard normal scores; the smallest width is not yet normal",
+    )  # fmt: skip
+    claim.check("largest weight at d_k = 512, 1/d_k", top["1/d_k"][-1], expected=1 / n, tolerance=0.01, why="uniform")
+    claim.note(
+        widths=WIDTHS, n=n, rows=rows, largest_weight_no_scaling=top["no scaling"], largest_weight_one_over_d_k=top["1/d_k"],
+        entropy_no_scaling=entropy["no scaling"], entropy_scaled=entropy["1/sqrt(d_k)"], entropy_one_over_d_k=entropy["1/d_k"],
+    )  # fmt: skip
+
+
+@pytest.mark.claim("concepts-one-over-d-k")
+def test_dividing_by_d_k_leaves_almost_nothing(claim):
+    """Scores divided by d_k = 64: their variance over 100,000 pairs, and the entropy of 4000 rows of 10 weights."""
+    rng = claim.rng(10)
+    s = dot_products(rng, 100_000, 64) / 64
+    variance = float(s.var(ddof=1))
+    error = sqrt((np.mean((s - s.mean()) ** 4) - variance**2) / s.size)
+    claim.check("variance of the scores", variance, expected=1 / 64, tolerance=4 * error, why="four standard errors")
+    weights = ag.softmax(score_rows(rng, 4000, 10, 64) / 64)
+    claim.above("mean entropy as a share of log n", float(ag.attention_entropy(weights).mean()) / log(10), 0.99)
+    claim.note(largest_weight=float(weights.max(axis=-1).mean()))
+
+
+@pytest.mark.claim("concepts-gradient-tails")
+def test_saturation_makes_gradients_heavy_tailed(claim):
+    """The Frobenius norm of the softmax Jacobian over 4000 rows (n = 10, d_k = 512) and 500 rows (n = 512, d_k = 64)."""
+    rng = claim.rng(11)
+    for n, d_k, rows in ((10, 512, 4000), (512, 64, 500)):
+        raw = score_rows(rng, rows, n, d_k)
+        for name, factor in (("unscaled", 1.0), ("scaled", d_k**-0.5)):
+            norms = jacobian_norms(ag.softmax(raw * factor))
+            mean, error = mean_with_error(norms)
+            low, high = np.quantile(norms, [0.05, 0.95])
+            claim.note(**{
+                f"{name} n={n} mean": mean, f"{name} n={n} standard error": error, f"{name} n={n} median": float(np.median(norms)),
+                f"{name} n={n} 5 percent": float(low), f"{name} n={n} 95 percent": float(high),
+                f"{name} n={n} share below 0.01": float(np.mean(norms < 0.01)),
+            })  # fmt: skip
+    m = claim.notes
+    claim.below("short rows, unscaled: median over mean", m["unscaled n=10 median"] / m["unscaled n=10 mean"], 0.05)
+    claim.check(
+        "short rows, scaled: median over mean",
+        m["scaled n=10 median"] / m["scaled n=10 mean"],
+        expected=1,
+        tolerance=0.05,
+    )
+    claim.above("short rows, unscaled: share of rows below 0.01", m["unscaled n=10 share below 0.01"], 0.5)
+    claim.above("long rows: mean unscaled over mean scaled", m["unscaled n=512 mean"] / m["scaled n=512 mean"], 2.0)
+
+
+@pytest.mark.claim("concepts-query-gradient")
+def test_the_gradient_at_the_query_is_larger_in_the_mean_without_scaling(claim):
+    """The norm of the derivative of a row of weights by its query, scale * J K, over 1000 and 200 rows."""
+    rng = claim.rng(12)
+    for n, d_k, rows in ((10, 512, 1000), (512, 64, 200)):
+        found = {"unscaled": [], "scaled": []}
+        for _ in range(rows):
+            q, k = rng.standard_normal(d_k), rng.standard_normal((n, d_k))
+            for name, scale in (("unscaled", 1.0), ("scaled", d_k**-0.5)):
+                w = ag.softmax(scale * (k @ q))
+                # J K without J: row i is w_i (k_i - sum_j w_j k_j)
+                found[name].append(scale * np.linalg.norm(w[:, None] * (k - w @ k)))
+        mean = {name: float(np.mean(values)) for name, values in found.items()}
+        for name, values in found.items():
+            claim.note(**{f"{name} n={n} mean": mean[name], f"{name} n={n} median": float(np.median(values))})
+        claim.above(f"mean unscaled over mean scaled, n = {n}, d_k = {d_k}", mean["unscaled"] / mean["scaled"], 2.0)
+    m = claim.notes
+    claim.below("median unscaled over median scaled, n = 10", m["unscaled n=10 median"] / m["scaled n=10 median"], 0.5)
+
+
+RATES = {"sgd": (0.03, 0.1, 0.3, 1.0), "adam": (0.001, 0.003, 0.01, 0.03)}
+SEEDS = (0, 1, 2, 3, 4)
+STEPS = 300
+
+
+@pytest.mark.claim("concepts-training")
+@pytest.mark.slow
+def test_a_layer_learns_with_every_scale_and_best_with_one_over_the_root(claim):
+    """One layer (d_model = 32, d_k = 64) learns to look a value up: 3 scales, 2 optimizers, 4 rates each, 5 seeds.
+
+    The mean loss over 300 steps is compared at the best rate of each scale: the one with the lowest mean among the
+    rates at which no seed diverged.
+    """
+    for seed in SEEDS:
+        claim.rng(seed)
+    best = {}
+    for optimizer, rates in RATES.items():
+        for name, scale in SCALES.items():
+            loss = experiments.train_retrieval(scale(64), rates, optimizer=optimizer, seeds=SEEDS, steps=STEPS)
+            mean = loss.mean(axis=-1).astype(np.float64)  # (rates, seeds)
+            usable = np.where(np.isfinite(mean).all(axis=-1), mean.mean(axis=-1), np.inf)
+            i = int(usable.argmin())
+            best[optimizer, name] = mean[i], float(loss[i, :, -50:].mean())
+            claim.note(**{
+                f"{optimizer}, {name}: best rate": rates[i],
+                f"{optimizer}, {name}: mean loss": float(mean[i].mean()),
+                f"{optimizer}, {name}: standard deviation": float(mean[i].std(ddof=1)),
+                f"{optimizer}, {name}: final loss": best[optimizer, name][1],
+                f"{optimizer}, {name}: mean loss by rate": [float(x) if np.isfinite(x) else -1.0 for x in usable],
+            })  # fmt: skip
+    claim.note(guessing=log(8), steps=STEPS, seed_count=len(SEEDS), rates_sgd=RATES["sgd"], rates_adam=RATES["adam"])
+    for optimizer in RATES:
+        root, none, inverse = (best[optimizer, name] for name in ("1/sqrt(d_k)", "no scaling", "1/d_k"))
+        claim.above(
+            f"{optimizer}: mean loss without scaling over mean loss with 1/sqrt(d_k), by seed", none[0] / root[0], 1.5
+        )
+        claim.below(f"{optimizer}: final loss without scaling", none[1], 0.2, "guessing gives 2.08")
+        claim.below(f"{optimizer}: final loss with 1/d_k", inverse[1], 0.02, "guessing gives 2.08")
+
+
+# ------------------------------------------------------------------------------------------------ temperature
+
+
+@pytest.mark.claim("concepts-temperature-order")
+def test_a_temperature_never_reorders_weights(claim):
+    """2000 rows of 10 standard normal scores at six temperatures: their order, and the mean largest weight."""
+    rng = claim.rng(13)
+    s = rng.standard_normal((2000, 10))
+    temperatures = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+    order = s.argsort(axis=-1)
+    top = []
+    for tau in temperatures:
+        weights = ag.softmax(s, temperature=tau)
+        claim.require(f"same order at tau = {tau}", (np.diff(np.take_along_axis(weights, order, axis=-1)) >= 0).all())
+        top.append(float(weights.max(axis=-1).mean()))
+    claim.below("change of the mean largest weight from one tau to the next", np.diff(top), 0.0)
+    claim.note(temperatures=temperatures, largest_weight=top, rows=2000)
+
+
+@pytest.mark.claim("concepts-temperature-entropy")
+def test_entropy_rises_with_temperature(claim):
+    """The entropy of 500 rows of 10 scores on a grid of 60 temperatures, and its slope against Var(s) / tau^3."""
+    rng = claim.rng(14)
+    s = rng.standard_normal((500, 10))
+    grid = np.geomspace(0.02, 50, 60)
+    entropy = np.stack([ag.attention_entropy(ag.softmax(s, temperature=tau)) for tau in grid])  # (60, 500)
+    claim.above(
+        "smallest change of entropy from one tau to the next", np.diff(entropy, axis=0).min(), -1e-12, "rounding"
+    )
+    tau, step = 0.7, 1e-5
+    slope = (
+        ag.attention_entropy(ag.softmax(s, temperature=tau + step))
+        - ag.attention_entropy(ag.softmax(s, temperature=tau - step))
+    ) / (2 * step)
+    w = ag.softmax(s, temperature=tau)
+    variance = (w * s**2).sum(axis=-1) - (w * s).sum(axis=-1) ** 2
+    claim.below("largest deviation of the slope from Var(s) / tau^3", np.abs(slope - variance / tau**3).max(), 1e-6)
+    hot = ag.softmax(s, temperature=1e4)
+    claim.below("distance from uniform at tau = 10,000", np.abs(hot - 0.1).max(), 1e-3)
+
+
+@pytest.mark.claim("concepts-temperature-limit")
+def test_low_temperature_tends_to_argmax(claim):
+    """500 rows of 10 standard normal scores: distance of the weights from the one-hot row of the largest score."""
+    rng = claim.rng(15)
+    s = rng.standard_normal((500, 10))
+    one_hot = np.eye(10)[s.argmax(axis=-1)]
+    distance = [
+        float(np.abs(ag.softmax(s, temperature=tau) - one_hot).max(axis=-1).mean()) for tau in (1.0, 0.1, 0.01, 0.001)
+    ]
+    claim.below("mean distance at tau = 0.001", distance[-1], 0.01)
+    claim.below("change from one tau to the next lower", np.diff(distance), 0.0)
+    tie = ag.softmax([1.0, 3.0, 3.0], temperature=1e-3)
+    claim.check("weights of the scores 1, 3, 3 at tau = 0.001", tie, expected=[0.0, 0.5, 0.5], tolerance=1e-12)
+    claim.note(distance=distance)
+
+
+# ------------------------------------------------------------------------------------------------ dropout
+
+
+@pytest.mark.claim("concepts-dropout-mean")
+def test_dropout_keeps_the_expected_output(claim):
+    """20,000 draws of dropout, p = 0.1, on the weights of one attention with n = 12, d_v = 4."""
+    rng = claim.rng(16)
+    q, k = rng.standard_normal((2, 12, 8))
+    v = rng.standard_normal((12, 4))
+    draws = np.stack([ag.scaled_dot_product_attention(q, k, v, dropout_p=0.1, rng=rng) for _ in range(20_000)])
+    exact = ag.scaled_dot_product_attention(q, k, v)
+    error = draws.std(axis=0, ddof=1) / sqrt(len(draws))
+    z = np.abs(draws.mean(axis=0) - exact) / error  # (12, 4)
+    claim.below(
+        "largest deviation of a mean output, in standard errors", z.max(), 4.5, "the largest of 48 normal deviates"
+    )
+    claim.note(draws=len(draws), p=0.1)
+
+
+@pytest.mark.claim("concepts-dropout-row-sums")
+def test_dropout_breaks_the_row_sums(claim):
+    """20,000 rows of 50 weights of standard normal scores, p = 0.1: mean, spread and range of the row sums."""
+    rng = claim.rng(17)
+    weights = ag.softmax(rng.standard_normal((20_000, 50)))
+    sums = ag.dropout(weights, 0.1, rng).sum(axis=-1)
+    predicted = sqrt(0.1 / 0.9 * float((weights**2).sum(axis=-1).mean()))
+    mean, error = mean_with_error(sums)
+    claim.check("mean row sum", mean, expected=1.0, tolerance=4 * error, why="four standard errors")
+    claim.check("standard deviation of row sums", float(sums.std()), expected=predicted, tolerance=0.03, relative=True,
+                why="sqrt(p / (1 - p) * sum of squared weights)")  # fmt: skip
+    claim.above("share of rows whose sum is off by more than rounding", float(np.mean(np.abs(sums - 1) > 1e-6)), 0.999)
+    low, high = np.quantile(sums, [0.025, 0.975])
+    claim.note(
+        low=float(low), high=float(high), smallest=float(sums.min()), largest=float(sums.max()), rows=20_000, p=0.1
+    )
