@@ -1,0 +1,472 @@
+"""FlashAttention: exact softmax attention that never holds the n x m matrix of weights.
+
+The softmax of a row needs its maximum and its sum, and both can be carried along while the keys pass by in
+tiles: when a later tile raises the maximum, what was summed so far is scaled down by one factor. So a tile of
+scores is made, used and forgotten, and the memory in use does not depend on the number of keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from itertools import pairwise
+from math import ceil, log, sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._checks import (
+    as_float_array,
+    as_mask,
+    check_attention_inputs,
+    check_finite,
+    check_integer,
+    check_ndim,
+    check_positive,
+    compute_dtype,
+)
+from ._pool import num_threads, parallel
+
+__all__ = ["OnlineSoftmaxStep", "flash_attention", "flash_attention_backward", "online_softmax"]
+
+_LN_2 = log(2.0)
+_LOG2_E = 1.0 / _LN_2
+
+
+# ---------------------------------------------------------------------------------------- online softmax
+
+
+class OnlineSoftmaxStep(NamedTuple):
+    """The state of an online softmax after one block of scores."""
+
+    block: slice
+    running_max: np.ndarray
+    rescale: np.ndarray
+    running_sum: np.ndarray
+    result: np.ndarray
+
+
+def online_softmax(scores: Any, value: Any = None, *, block_size: int = 1) -> Iterator[OnlineSoftmaxStep]:
+    """Compute a softmax block by block, showing what is carried from one block to the next."""
+    s = as_float_array("scores", scores)
+    check_ndim("scores", s, 1, "(..., m)")
+    dtype = compute_dtype(s)
+    v = np.eye(s.shape[-1], dtype=dtype) if value is None else as_float_array("value", value)
+    check_ndim("value", v, 2, "(..., m, d_v)")
+    if v.shape[-2] != s.shape[-1]:
+        raise ValueError(f"value has shape {v.shape}; wanted {s.shape[-1]} rows, one for each score")
+    size = check_integer("block_size", block_size, least=1)
+    return _online_softmax(s.astype(dtype), v.astype(dtype), size, s.dtype)
+
+
+def _online_softmax(s: np.ndarray, v: np.ndarray, size: int, out: np.dtype) -> Iterator[OnlineSoftmaxStep]:
+    top = np.full(s.shape[:-1], -np.inf, s.dtype)  # (...,) running maximum
+    total = np.zeros(s.shape[:-1], s.dtype)  # (...,) running sum of exp(score - top)
+    mixed = np.zeros((*s.shape[:-1], v.shape[-1]), s.dtype)  # (..., d_v) the same sum, of values
+    for start in range(0, s.shape[-1], size):
+        block = slice(start, min(start + size, s.shape[-1]))
+        new_top = np.maximum(top, s[..., block].max(axis=-1))
+        shift = np.where(new_top == -np.inf, 0.0, new_top)  # nothing allowed yet: keep exp(-inf) = 0
+        rescale = np.exp(top - shift)
+        e = np.exp(s[..., block] - shift[..., None])
+        total = rescale * total + e.sum(axis=-1)
+        mixed = rescale[..., None] * mixed + (e[..., None, :] @ v[..., block, :])[..., 0, :]
+        top = new_top
+        result = mixed / np.where(total == 0.0, 1.0, total)[..., None]
+        yield OnlineSoftmaxStep(block, *(x.astype(out) for x in (top, rescale, total, result)))
+
+
+# ---------------------------------------------------------------------------------------------- forward
+
+
+def flash_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    *,
+    attn_mask: Any = None,
+    is_causal: bool = False,
+    mask_mod: Callable[..., Any] | None = None,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    softcap: float | None = None,
+    block_q: int = 256,
+    block_k: int = 512,
+    return_lse: bool = False,
+) -> Any:
+    """Attend exactly, one tile of scores at a time: memory grows with the length and not with its square."""
+    call = _prepare(query, key, value, attn_mask, is_causal, mask_mod, scale, enable_gqa, softcap)
+    block_q, block_k = check_integer("block_q", block_q, least=1), check_integer("block_k", block_k, least=1)
+    out = np.zeros((*call.lead, call.n, call.d_v), call.dtype)
+    lse = np.full((*call.lead, call.n), -np.inf, call.compute)
+
+    def attend_span(task: tuple[tuple[int, ...], range]) -> None:
+        at, span = task
+        head = _load_head(call, at, block_k)
+        for rows in _cut(span, block_q):
+            q = call.scaled_query(at, rows)
+            tiles = _visible_tiles(call, head, at, rows)
+            out[(*at, rows)], lse[(*at, rows)] = attend_tiles(q, tiles, call.d_v, head.limits, call.softcap)
+
+    parallel(attend_span, _spans(call, block_q))
+    return (out, lse) if return_lse else out
+
+
+def attend_tiles(
+    q: np.ndarray, tiles: Iterable[Tile], d_v: int, limits: Limits | None, softcap: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Attend the rows of ``q`` to a stream of tiles; return their outputs (r, d_v) and log-sum-exps (r,).
+
+    ``q`` (r, d_k) comes multiplied by ``scale * log2 e``, so that scores are powers of two: ``exp2`` is the
+    cheapest exponential. ``limits`` allows for leaving out the maximum where no score can overflow.
+    """
+    with_maximum = limits is None or not _safe_without_maximum(q, limits, softcap)
+    top = np.full(len(q), -np.inf, q.dtype) if with_maximum else np.zeros(len(q), q.dtype)  # (r,)
+    total, mixed = np.zeros(len(q), q.dtype), np.zeros((len(q), d_v), q.dtype)  # (r,), (r, d_v)
+    scratch = np.empty(0, q.dtype)
+    for tile in tiles:
+        size = len(q) * len(tile.value)
+        if scratch.size < size:  # one buffer for all tiles: fresh memory costs as much as the exponential
+            scratch, ones = np.empty(size, q.dtype), np.ones(len(tile.value), q.dtype)
+        s = _biased(_capped_scores(q, tile, softcap, scratch[:size].reshape(len(q), -1)), tile)  # (r, c)
+        if with_maximum:
+            if tile.allowed is not None:
+                np.copyto(s, -np.inf, where=~tile.allowed)
+            new_top = np.maximum(top, s.max(axis=1))
+            shift = _finite(new_top)
+            s -= shift[:, None]
+            rescale = np.exp2(top - shift)
+            total *= rescale
+            mixed *= rescale[:, None]
+            top = new_top
+        p = np.exp2(s, out=s)
+        if tile.allowed is not None and not with_maximum:
+            p *= tile.allowed
+        total += p @ ones[: p.shape[1]]
+        mixed += p @ tile.value
+    seen = total > 0.0
+    mixed /= np.where(seen, total, 1.0)[:, None]
+    lse = np.full(len(q), -np.inf, q.dtype)
+    np.log(total, out=lse, where=seen)
+    return mixed, lse + _finite(top) * q.dtype.type(_LN_2)
+
+
+def _capped_scores(q: np.ndarray, tile: Tile, softcap: float | None, out: np.ndarray | None = None) -> np.ndarray:
+    """Return the scores (r, c) of one tile as powers of two, soft-capped."""
+    s = np.matmul(q, tile.key_t, out=out)
+    if softcap is not None:
+        cap = q.dtype.type(softcap * _LOG2_E)
+        s /= cap
+        np.tanh(s, out=s)
+        s *= cap
+    return s
+
+
+def _biased(s: np.ndarray, tile: Tile) -> np.ndarray:
+    """Add the bias of the tile, which comes in units of e, to its scores."""
+    if tile.bias is not None:
+        s += tile.bias * s.dtype.type(_LOG2_E)
+    return s
+
+
+def _finite(top: np.ndarray) -> np.ndarray:
+    """Return the maximum, and 0 for a row that has seen nothing, so that -inf - top stays -inf and not NaN."""
+    return np.where(top == -np.inf, top.dtype.type(0.0), top)
+
+
+def _safe_without_maximum(q: np.ndarray, limits: Limits, softcap: float | None) -> bool:
+    """Say whether every score is so near zero that its power of two can be summed as it is.
+
+    By Cauchy and Schwarz no score exceeds the longest query times the longest key. With p between 2**-32 and
+    2**32, and values neither huge nor tiny, neither a sum nor a product leaves the range of float32. Then the
+    two passes that find and subtract the maximum, a sixth of the time of a tile, change nothing. A NaN fails
+    the comparison and takes the careful path.
+    """
+    longest = float(np.sqrt(np.max(np.einsum("nd,nd->n", q, q), initial=0.0)))
+    bound = longest * limits.longest_key
+    if softcap is not None:
+        bound = min(bound, softcap * _LOG2_E)
+    return bound <= 32.0 and limits.plain_values
+
+
+# ---------------------------------------------------------------------------------------------- backward
+
+
+def flash_attention_backward(
+    grad_out: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    out: Any,
+    lse: Any,
+    *,
+    attn_mask: Any = None,
+    is_causal: bool = False,
+    mask_mod: Callable[..., Any] | None = None,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    softcap: float | None = None,
+    block_q: int = 256,
+    block_k: int = 512,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the gradients of ``flash_attention``: each tile of weights is made again from the log-sum-exp."""
+    call = _prepare(query, key, value, attn_mask, is_causal, mask_mod, scale, enable_gqa, softcap)
+    block_q, block_k = check_integer("block_q", block_q, least=1), check_integer("block_k", block_k, least=1)
+    shape = (*call.lead, call.n, call.d_v)
+    g, o = (_saved(name, x, shape) for name, x in (("grad_out", grad_out), ("out", out)))
+    log_sum = _saved("lse", lse, shape[:-1])
+    dq = np.zeros(call.q.shape, call.compute)
+    dk, dv = np.zeros(call.k.shape, call.compute), np.zeros(call.v.shape, call.compute)
+
+    def differentiate_group(kv: tuple[int, ...]) -> None:
+        for at in call.query_heads(kv):  # they share dk and dv, so one thread adds them up
+            head = _load_head(call, at, block_k)
+            for rows in _cut(range(call.n), block_q):
+                row = (*at, rows)
+                q, tiles = call.scaled_query(at, rows), _visible_tiles(call, head, at, rows)
+                saved = (x[row].astype(call.compute, copy=False) for x in (g, o, log_sum))
+                dq[row] = _differentiate_rows(q, tiles, *saved, call, dk[kv], dv[kv])
+
+    parallel(differentiate_group, list(np.ndindex(call.k.shape[:-2])))
+    inputs = (as_float_array(*x) for x in (("query", query), ("key", key), ("value", value)))
+    dq_, dk_, dv_ = (_sum_to(d, x.shape).astype(x.dtype) for d, x in zip((dq, dk, dv), inputs, strict=True))
+    return dq_, dk_, dv_
+
+
+def _differentiate_rows(
+    q: np.ndarray,
+    tiles: Iterable[Tile],
+    grad_out: np.ndarray,
+    out: np.ndarray,
+    lse: np.ndarray,
+    call: Call,
+    dk: np.ndarray,
+    dv: np.ndarray,
+) -> np.ndarray:
+    """Return the gradient (r, d_k) of one block of queries, and add to those of the keys and values it saw."""
+    dq = np.zeros_like(q)
+    delta = np.einsum("nd,nd->n", grad_out, out)[:, None]  # (r, 1): the sum over all keys of p * dp
+    log2_sum = _finite(lse)[:, None] * q.dtype.type(_LOG2_E)
+    q_scaled = q * q.dtype.type(_LN_2)  # the factor log2 e belongs to the exponential, not to the scores
+    for tile in tiles:
+        s = _capped_scores(q, tile, call.softcap)  # (r, c)
+        slope = None if call.softcap is None else 1.0 - np.square(s / q.dtype.type(call.softcap * _LOG2_E))
+        s = _biased(s, tile) - log2_sum
+        p = np.exp2(np.minimum(s, 0.0))  # a weight is at most 1; a masked score could be more, and overflow
+        if tile.allowed is not None:
+            p *= tile.allowed
+        dv[tile.keys] += p.T @ grad_out
+        ds = p * (grad_out @ tile.value.T - delta)  # (r, c): back through the softmax
+        if slope is not None:
+            ds *= slope
+        dq += ds @ tile.key_t.T
+        dk[tile.keys] += ds.T @ q_scaled
+    return dq * q.dtype.type(call.scale)
+
+
+def _saved(name: str, x: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return an array of the forward pass after checking its shape."""
+    array = as_float_array(name, x)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; wanted {shape}, as flash_attention returned it")
+    return array
+
+
+def _sum_to(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Sum over the dimensions along which an array of ``shape`` was broadcast."""
+    x = x.sum(axis=tuple(range(x.ndim - len(shape))))
+    return x.sum(axis=tuple(i for i, size in enumerate(shape) if size != x.shape[i]), keepdims=True)
+
+
+# ------------------------------------------------------------------------------------------------ tiles
+
+
+class Tile(NamedTuple):
+    """A run of keys as one block of queries sees it."""
+
+    keys: Any  # slice or indices into the keys
+    key_t: np.ndarray  # (d_k, c)
+    value: np.ndarray  # (c, d_v)
+    bias: np.ndarray | None = None  # (r, c), added to the scores
+    allowed: np.ndarray | None = None  # (r, c), True = may attend
+
+
+class Limits(NamedTuple):
+    """What bounds the scores and products of a head whatever the query is."""
+
+    longest_key: float
+    plain_values: bool
+
+
+class _Head(NamedTuple):
+    tiles: list[Tile]
+    limits: Limits | None
+
+
+def find_limits(k: np.ndarray, v: np.ndarray) -> Limits:
+    """Return the length of the longest key, and whether each column of values is 0 or of ordinary size."""
+    longest = float(np.sqrt(np.max(np.einsum("md,md->m", k, k), initial=0.0)))
+    size = np.maximum(v.max(axis=0, initial=0.0), -v.min(axis=0, initial=0.0))  # (d_v,)
+    return Limits(longest, bool(np.all((size == 0.0) | ((size > 1e-20) & (size < 1e20)))))
+
+
+def _load_head(call: Call, at: tuple[int, ...], block_k: int) -> _Head:
+    """Cut the keys and values of head ``at`` into tiles, keys transposed so that products read them in order."""
+    k, v = call.kv(at)
+    tiles = [Tile(keys, np.ascontiguousarray(k[keys].T), v[keys]) for keys in _cut(range(len(k)), block_k)]
+    return _Head(tiles, None if call.bias is not None else find_limits(k, v))
+
+
+def _visible_tiles(call: Call, head: _Head, at: tuple[int, ...], rows: slice) -> Iterator[Tile]:
+    """Yield the tiles of which the query rows see anything, with what masks them."""
+    for tile in head.tiles:
+        start, stop = tile.keys.start, tile.keys.stop
+        if call.is_causal:  # cut where the diagonal starts and ends: only the part between needs a mask
+            if start >= rows.stop:
+                return
+            stop = min(stop, rows.stop)
+            cuts = sorted({start, min(max(start, rows.start), stop), stop})
+        else:
+            cuts = [start, stop]
+        for a, b in pairwise(cuts):
+            part = tile if (a, b) == (start, tile.keys.stop) else Tile(
+                slice(a, b), tile.key_t[:, a - start : b - start], tile.value[a - start : b - start]
+            )
+            masked = _mask_tile(call, part, at, rows)
+            if masked is not None:
+                yield masked
+
+
+def _mask_tile(call: Call, tile: Tile, at: tuple[int, ...], rows: slice) -> Tile | None:
+    """Return the tile with its bias and mask, or None if it is masked entirely."""
+    bias = allowed = None
+    keys = tile.keys
+    if call.bias is not None:
+        bias = call.bias[(*at, rows, keys)]
+        if bias.max() == -np.inf:
+            return None
+    if call.is_causal and keys.stop - 1 > rows.start:
+        allowed = _causal_tile(rows.stop - rows.start, keys.stop - keys.start, rows.start - keys.start)
+    for extra in call.masks(at, rows, keys):
+        if not extra.any():
+            return None
+        if not extra.all():
+            allowed = extra if allowed is None else allowed & extra
+    return tile._replace(bias=bias, allowed=allowed)
+
+
+@lru_cache(maxsize=8)
+def _causal_tile(r: int, c: int, offset: int) -> np.ndarray:
+    """Return the causal mask of r rows against c keys that start ``offset`` before the first row."""
+    return np.arange(r)[:, None] + offset >= np.arange(c)
+
+
+def _cut(span: range, step: int) -> list[slice]:
+    return [slice(i, min(i + step, span.stop)) for i in range(span.start, span.stop, step)]
+
+
+def _spans(call: Call, block_q: int) -> list[tuple[tuple[int, ...], range]]:
+    """Return the work as (head, query rows): whole heads, or parts of heads where there are few heads.
+
+    Late causal rows see the most keys, so they go first and the short pieces fill the gaps at the end.
+    """
+    heads = list(np.ndindex(call.lead))
+    pieces = ceil(2 * num_threads() / max(1, len(heads)))
+    step = max(block_q, block_q * ceil(call.n / (pieces * block_q)))
+    starts = range(0, call.n, step)
+    return [(at, range(i, min(i + step, call.n))) for i in reversed(starts) for at in heads]
+
+
+# ------------------------------------------------------------------------------------------ the arguments
+
+
+class Call(NamedTuple):
+    """The checked arguments of one call; arrays are views of what the caller passed."""
+
+    q: np.ndarray  # (*lead, n, d_k)
+    k: np.ndarray  # (*lead_kv, m, d_k)
+    v: np.ndarray  # (*lead_kv, m, d_v)
+    lead: tuple[int, ...]  # leading dimensions of the output, heads last
+    group: int  # query heads per key/value head
+    scale: float
+    softcap: float | None
+    bias: np.ndarray | None  # (*lead, n, m)
+    allowed: np.ndarray | None  # (*lead, n, m)
+    mask_mod: Callable[..., Any] | None
+    is_causal: bool
+    dtype: np.dtype  # the caller's
+    compute: np.dtype
+
+    @property
+    def n(self) -> int:
+        return self.q.shape[-2]
+
+    @property
+    def d_v(self) -> int:
+        return self.v.shape[-1]
+
+    def kv_at(self, at: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the key/value head that query head ``at`` reads."""
+        return at if self.group == 1 else (*at[:-1], at[-1] // self.group)
+
+    def query_heads(self, kv: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Return the query heads that read key/value head ``kv``."""
+        return [(*kv[:-1], kv[-1] * self.group + i) for i in range(self.group)] if kv else [()]
+
+    def kv(self, at: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the keys (m, d_k) and values (m, d_v) of query head ``at``."""
+        kv = self.kv_at(at)
+        return self.k[kv].astype(self.compute, copy=False), self.v[kv].astype(self.compute, copy=False)
+
+    def scaled_query(self, at: tuple[int, ...], rows: slice) -> np.ndarray:
+        """Return query rows (r, d_k) such that their products with keys are scores as powers of two."""
+        return self.q[(*at, rows)].astype(self.compute) * self.compute.type(self.scale * _LOG2_E)
+
+    def masks(self, at: tuple[int, ...], rows: slice, keys: slice) -> Iterator[np.ndarray]:
+        """Yield the boolean masks (r, c) that hold on one tile."""
+        if self.allowed is not None:
+            yield self.allowed[(*at, rows, keys)]
+        if self.mask_mod is not None:
+            b = int(np.ravel_multi_index(at[:-1], self.lead[:-1])) if len(at) > 1 else 0
+            q_idx, kv_idx = np.arange(rows.start, rows.stop)[:, None], np.arange(keys.start, keys.stop)[None, :]
+            seen = self.mask_mod(b, at[-1] if at else 0, q_idx, kv_idx)
+            yield as_mask("mask_mod", seen, (q_idx.size, kv_idx.size), boolean=True)
+
+
+def _prepare(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    is_causal: bool = False,
+    mask_mod: Callable[..., Any] | None = None,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    softcap: float | None = None,
+) -> Call:
+    q, k, v = check_attention_inputs(query, key, value, enable_gqa=enable_gqa)
+    split = -3 if enable_gqa else -2
+    lead = np.broadcast_shapes(*(x.shape[:split] for x in (q, k, v)))
+    kv_lead = (*lead, k.shape[-3]) if enable_gqa else lead
+    lead = (*lead, q.shape[-3]) if enable_gqa else lead
+    n, m, compute = q.shape[-2], k.shape[-2], compute_dtype(q)
+    bias = allowed = None
+    if attn_mask is not None:
+        mask = as_mask("attn_mask", attn_mask, (*lead, n, m))
+        mask = np.broadcast_to(mask, (*lead, n, m))
+        bias, allowed = (None, mask) if mask.dtype == bool else (mask, None)
+    return Call(
+        np.broadcast_to(q, (*lead, *q.shape[-2:])),
+        np.broadcast_to(k, (*kv_lead, *k.shape[-2:])),
+        np.broadcast_to(v, (*kv_lead, *v.shape[-2:])),
+        lead,
+        q.shape[-3] // k.shape[-3] if enable_gqa else 1,
+        1.0 / sqrt(q.shape[-1]) if scale is None else check_finite("scale", scale),
+        None if softcap is None else check_positive("softcap", softcap),
+        bias,
+        allowed,
+        mask_mod,
+        bool(is_causal),
+        q.dtype,
+        compute,
+    )
