@@ -1,0 +1,310 @@
+"""Matrices as readers of attention see them: queries down, keys across, tokens as labels, numbers in the cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PatchCollection, QuadMesh
+from matplotlib.colors import Normalize
+from matplotlib.patches import Rectangle
+
+from .figures import SMALL_SIZE, SMALLEST, TEXT_SIZE, Drawing, extent, font, later, sentence, text_size
+from .palette import BACKGROUND, COLORMAPS, INK, MASK, MUTED, on, role
+
+#: Matrices with more rows or columns than this are drawn as a picture inside the SVG, not cell by cell.
+LARGEST_VECTOR = 64
+
+KINDS = ("weights", "scores", "values", "mask")
+
+
+def matrix(
+    ax: Axes,
+    a: Any,
+    *,
+    kind: str = "weights",
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    mask: Any = None,
+    annotate: bool | None = None,
+    row_sums: bool = False,
+    colorbar: bool = False,
+    fmt: str = ".2f",
+    limits: tuple[float, float] | None = None,
+    name: str | None = None,
+    ink: str = INK,
+    axis_labels: bool | tuple[str, str] = False,
+    outline: Sequence[tuple[int, int]] = (),
+) -> ScalarMappable | None:
+    """Draw a matrix: row i is query i, column j is key j.
+
+    Parameters
+    ----------
+    ax : Axes
+        Where to draw.
+    a : array_like, shape (n, m)
+        The matrix; booleans for ``kind="mask"``, True for "may attend".
+    kind : {"weights", "scores", "values", "mask"}
+        ``weights`` run from light to dark from 0 up; ``scores`` and ``values`` (components of vectors) have colours
+        on both sides of 0.
+    rows, columns : sequence of str, optional
+        Labels of the queries and the keys.
+    mask : array_like of bool, shape (n, m), optional
+        True for "may attend". Forbidden cells are hatched and empty, which a zero is not. Minus infinity and NaN
+        count as forbidden.
+    annotate : bool, optional
+        Whether to print the values into the cells; by default where they fit.
+    row_sums : bool
+        Print the sum of each row to its right.
+    colorbar : bool
+        Add a scale.
+    fmt : str
+        Format of the values.
+    limits : (float, float), optional
+        Values at the ends of the colour map: by default 0 to 1 for weights (to the largest value, where that is less
+        than 0.5) and minus to plus the largest absolute value for scores and values.
+    name : str, optional
+        A name above the matrix, in ``ink``.
+    ink : str
+        Colour of the name: one of the role colours, such as ``plot.QUERY``.
+    axis_labels : bool or (str, str)
+        True for "queries" and "keys" beside the axes, or two other words.
+    outline : sequence of (row, column)
+        Cells to draw a line around.
+
+    Returns
+    -------
+    ScalarMappable or None
+        What a colour bar needs; None for a mask.
+
+    Raises
+    ------
+    ValueError
+        If the shapes, the labels or the kind do not fit together.
+    """
+    values, allowed = _checked(a, kind, mask)
+    n, m = values.shape
+    for label, labels, count in (("rows", rows, n), ("columns", columns, m)):
+        if labels is not None and len(labels) != count:
+            raise ValueError(f"{label}: got {len(labels)} labels for {count}")
+    mappable = _paint(ax, values, allowed, kind, limits)
+    ax.set(xlim=(-0.5, m - 0.5), ylim=(n - 0.5, -0.5), aspect="equal")
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0, pad=3, top=False, labeltop=True, bottom=False, labelbottom=False)
+    ax.xaxis.set_label_position("top")
+    ax.set_xticks(range(m) if columns is not None else [], list(columns) if columns is not None else [])
+    ax.set_yticks(range(n) if rows is not None else [], list(rows) if rows is not None else [])
+    if axis_labels:
+        down, across = ("queries", "keys") if axis_labels is True else axis_labels
+        ax.set_ylabel(down, color=MUTED, fontsize=SMALL_SIZE)
+        ax.set_xlabel(across, color=MUTED, fontsize=SMALL_SIZE, loc="center")
+    if name is not None:
+        ax.set_title(name, color=role(ink), fontweight="bold", loc="left")
+    for i, j in outline:
+        ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=1.8, zorder=4))
+    if row_sums:
+        sums = np.where(allowed, values, 0).sum(axis=1)
+        for i in range(n):
+            ax.text(m - 0.3, i, f"{sums[i]:{fmt}}", va="center", ha="left", fontsize=SMALL_SIZE, color=MUTED)
+        ax.annotate(
+            "row sum", (m - 0.5, 0), (4, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
+            va="top", ha="left", fontsize=SMALLEST, color=MUTED, annotation_clip=False,
+        ).set_y(-10)  # fmt: skip
+    if colorbar and mappable is not None:
+        fig = ax.get_figure(root=True)
+        assert fig is not None
+        bar = fig.colorbar(mappable, ax=ax, fraction=0.06, pad=0.03, aspect=16)
+        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.ax.tick_params(length=0)
+    if columns is not None:
+        later(ax, lambda: _turn_labels(ax, list(columns), m))
+    if annotate is not False and kind != "mask" and max(n, m) <= LARGEST_VECTOR:
+        later(ax, lambda: _print_values(ax, values, allowed, kind, mappable, fmt, force=bool(annotate)))
+    return mappable
+
+
+def describe_matrix(
+    weights: Any,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    *,
+    mask: Any = None,
+    what: str = "Attention weights",
+    fmt: str = ".2f",
+) -> str:
+    """Sentences about a matrix for :func:`attn_guide.plot.describe`, from its values.
+
+    Examples
+    --------
+    >>> describe_matrix([[0.9, 0.1], [0.4, 0.6]], ["I", "am"], ["Je", "suis"])
+    'Attention weights of 2 queries (rows) to 2 keys (columns). I: most to Je (0.90). am: most to suis (0.60).'
+    """
+    values, allowed = _checked(weights, "weights", mask)
+    n, m = values.shape
+    rows = list(rows) if rows is not None else [f"query {i}" for i in range(n)]
+    columns = list(columns) if columns is not None else [f"key {j}" for j in range(m)]
+    parts = [f"{what} of {n} {_plural('query', 'queries', n)} (rows) to {m} {_plural('key', 'keys', m)} (columns)."]
+    if not allowed.all():
+        parts.append(f"{int((~allowed).sum())} of {n * m} pairs are forbidden and hatched.")
+    for i in range(min(n, 12)):
+        if not allowed[i].any():
+            parts.append(f"{rows[i]}: no key allowed.")
+            continue
+        row = np.where(allowed[i], values[i], -np.inf)
+        j = int(row.argmax())
+        parts.append(f"{rows[i]}: most to {columns[j]} ({row[j]:{fmt}}).")
+    if n > 12:
+        parts.append(f"{n - 12} further rows.")
+    return " ".join(parts)
+
+
+def describe_mask(mask: Any, what: str = "Mask") -> str:
+    """Sentences about a mask, from its values.
+
+    Examples
+    --------
+    >>> describe_mask([[True, False], [True, True]])
+    'Mask of 2 queries (rows) and 2 keys (columns): 3 of 4 pairs allowed. Keys allowed per query: 1 and 2.'
+    """
+    allowed = np.asarray(mask, dtype=bool)
+    n, m = allowed.shape
+    counts = allowed.sum(axis=1)
+    per = (
+        f"Keys allowed per query: {sentence([str(c) for c in counts], 16)}."
+        if n <= 16
+        else f"Keys allowed per query: {counts.min()} to {counts.max()}, {counts.mean():.1f} on average."
+    )
+    return (
+        f"{what} of {n} {_plural('query', 'queries', n)} (rows) and {m} {_plural('key', 'keys', m)} (columns): "
+        f"{int(allowed.sum())} of {n * m} pairs allowed. {per}"
+    )
+
+
+def _plural(one: str, many: str, count: int) -> str:
+    return one if count == 1 else many
+
+
+def _checked(a: Any, kind: str, mask: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The values as floats and the cells that are allowed, both (n, m)."""
+    if kind not in KINDS:
+        raise ValueError(f"kind: got {kind!r}, wanted one of {sentence(KINDS)}")
+    values = np.asarray(a)
+    if values.ndim != 2 or 0 in values.shape:
+        raise ValueError(f"a: got shape {values.shape}, wanted a matrix with rows and columns")
+    allowed = np.ones(values.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+    if allowed.shape != values.shape:
+        raise ValueError(f"mask: got shape {allowed.shape}, wanted that of the matrix, {values.shape}")
+    if kind == "mask":
+        return values.astype(float), values.astype(bool) & allowed
+    values = values.astype(float)
+    return values, allowed & np.isfinite(values)
+
+
+def _limits(values: np.ndarray, allowed: np.ndarray, kind: str) -> tuple[float, float]:
+    shown = values[allowed]
+    if kind == "weights":
+        largest = float(shown.max(initial=0.0))
+        return 0.0, 1.0 if largest >= 0.5 or largest <= 0 else largest
+    largest = float(np.abs(shown).max(initial=0.0)) or 1.0
+    return -largest, largest
+
+
+def _paint(
+    ax: Axes,
+    values: np.ndarray,
+    allowed: np.ndarray,
+    kind: str,
+    limits: tuple[float, float] | None,
+    origin: tuple[float, float] = (-0.5, -0.5),
+    cell: float = 1.0,
+) -> ScalarMappable | None:
+    """Colour the cells; the corner of cell (0, 0) lies at ``origin`` and each is ``cell`` wide and high."""
+    n, m = values.shape
+    left, top = origin
+    if kind == "mask":
+        colormap, norm = COLORMAPS["values"], Normalize(-1.35, 1.35)
+        shown = np.ma.masked_array(np.ones_like(values), ~allowed)
+    else:
+        colormap = COLORMAPS[kind]
+        norm = Normalize(*(limits or _limits(values, allowed, kind)))
+        shown = np.ma.masked_array(np.where(allowed, values, 0.0), ~allowed)
+    mappable: ScalarMappable
+    if max(n, m) > LARGEST_VECTOR:
+        box = (left, left + m * cell, top + n * cell, top)
+        mappable = ax.imshow(shown, cmap=colormap, norm=norm, extent=box, interpolation="nearest", aspect="equal")
+    else:
+        x, y = left + cell * np.arange(m + 1), top + cell * np.arange(n + 1)
+        gap = 0.9 if max(n, m) <= 24 else 0.3
+        mesh: QuadMesh = ax.pcolormesh(
+            x, y, shown, cmap=colormap, norm=norm, edgecolors=BACKGROUND, linewidth=gap, zorder=1
+        )
+        mesh.set_antialiased(True)
+        mappable = mesh
+        forbidden = [Rectangle((x[j], y[i]), cell, cell) for i in range(n) for j in range(m) if not allowed[i, j]]
+        if forbidden:
+            ax.add_collection(
+                PatchCollection(
+                    forbidden,
+                    facecolor=BACKGROUND,
+                    edgecolor=MASK,
+                    hatch="////" if max(n, m) <= 24 else "//////",
+                    linewidth=0.0,
+                    zorder=2,
+                )  # fmt: skip
+            )
+    return None if kind == "mask" else mappable
+
+
+def _print_values(
+    ax: Axes,
+    values: np.ndarray,
+    allowed: np.ndarray,
+    kind: str,
+    mappable: ScalarMappable | None,
+    fmt: str,
+    force: bool,
+) -> None:
+    assert mappable is not None
+    width, height = extent(ax)
+    n, m = values.shape
+    cell = min(width / m, height / n)
+    texts = [[_number(values[i, j], fmt) if allowed[i, j] else "" for j in range(m)] for i in range(n)]
+    size = _fitting_size([t for row in texts for t in row if t], cell)
+    if size is None:
+        if not force:
+            return
+        size = SMALLEST
+    for i in range(n):
+        for j in range(m):
+            if texts[i][j]:
+                colour = on(mappable.to_rgba(values[i, j]))
+                ax.text(j, i, texts[i][j], ha="center", va="center_baseline", fontsize=size, color=colour, zorder=3)
+
+
+def _number(value: float, fmt: str) -> str:
+    text = f"{value:{fmt}}".replace("-", "\N{MINUS SIGN}")
+    return text.lstrip("\N{MINUS SIGN}") if float(f"{value:{fmt}}") == 0 else text
+
+
+def _fitting_size(texts: list[str], cell: float) -> float | None:
+    """The largest size, up to that of normal text, at which every text fits into a square of ``cell`` points."""
+    if not texts:
+        return TEXT_SIZE
+    widest = max(text_size(text, font(100))[0] / 100 for text in set(texts))
+    size = min(TEXT_SIZE, 0.86 * cell / widest, 0.6 * cell)
+    return size if size >= SMALLEST else None
+
+
+def _turn_labels(ax: Axes, labels: list[str], m: int) -> None:
+    """Turn the labels of the keys upright where they would touch."""
+    width, height = extent(ax)
+    bottom, top = ax.get_ylim()
+    cell = min(width / m, height / abs(bottom - top))
+    if max(text_size(label, font(SMALL_SIZE))[0] for label in labels) + 4 > cell:
+        ax.tick_params(axis="x", labelrotation=90)
+        fig = ax.get_figure(root=True)
+        if isinstance(fig, Drawing):
+            fig.settle()

@@ -1,0 +1,444 @@
+"""How a flow diagram is laid out: a grid of boxes, and arrows that find their way between them.
+
+The lattice has a lane along every row and column and one in every gap between them. An arrow takes the cheapest
+path over it (Dijkstra), where bends, long ways and lanes in use cost, and a box in the way cannot be passed. Only
+then do the lanes get widths, from the boxes, the labels and the number of arrows side by side.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.path import Path
+
+from .diagrams import Matrix, Sheet, _Measured, box
+from .figures import SMALL_SIZE, TEXT_SIZE, font, text_size
+from .palette import GRID, INK, MUTED, role
+from .save import ARROW
+
+BOLD, SMALL = font(TEXT_SIZE, "bold"), font(SMALL_SIZE)
+PAD_X, PAD_Y = 9.0, 6.0
+GAP_X, GAP_Y = 30.0, 26.0
+TRACK = 9.0
+FRAME = 9.0
+TITLE = 17.0
+
+Point = tuple[int, int]  # lattice: x = 2 * column + 1 and y = 2 * row + 1 are boxes, even numbers are gaps
+
+
+@dataclass
+class _Node:
+    """A box, with its size in points."""
+
+    text: str = ""
+    detail: str = ""
+    role: str = "ink"
+    plain: bool = False
+    matrix: _Measured | None = None
+    at: Point = (0, 0)
+    width: float = 0.0
+    height: float = 0.0
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any] | Matrix | str, cell: float) -> _Node:
+        if isinstance(given, Matrix):
+            measured = _Measured.of(given, cell)
+            return cls(
+                role=given.role, matrix=measured, plain=True,
+                width=measured.width(cell) + 4, height=measured.height(cell) + 2,
+            )  # fmt: skip
+        node = cls(given) if isinstance(given, str) else cls(**given)
+        width, height = text_size(node.text, BOLD)
+        if node.detail:
+            more = text_size(node.detail, SMALL)
+            width, height = max(width, more[0]), height + more[1] + 1
+        node.width, node.height = width + 2 * PAD_X, height + 2 * PAD_Y
+        return node
+
+
+@dataclass
+class _Arrow:
+    """An edge and its way over the lattice, as corners."""
+
+    source: str
+    target: str
+    label: str
+    way: list[Point] = field(default_factory=list)
+
+
+def draw_flow(
+    nodes: Mapping[str, Mapping[str, Any] | Matrix | str],
+    edges: Sequence[tuple[str, ...]],
+    grid: Sequence[Sequence[str]],
+    groups: Mapping[str, Sequence[str]],
+    cell: float,
+) -> Callable[[Sheet], None]:
+    """Check a flow and route its arrows; what comes back draws it on a sheet."""
+    boxes = {key: _Node.of(given, cell) for key, given in nodes.items()}
+    placed: set[str] = set()
+    for r, row in enumerate(grid):
+        for c, key in enumerate(row):
+            if key in {".", ""}:
+                continue
+            if key not in boxes:
+                raise ValueError(f"grid: {key!r} is no node; the nodes are {', '.join(map(repr, boxes))}")
+            if key in placed:
+                raise ValueError(f"grid: {key!r} stands in it twice")
+            placed.add(key)
+            boxes[key].at = (2 * c + 1, 2 * r + 1)
+    missing = sorted(set(boxes) - placed)
+    if missing:
+        raise ValueError(f"grid: lacks the nodes {', '.join(map(repr, missing))}")
+    arrows = []
+    for edge in edges:
+        source, target = edge[0], edge[1]
+        for end in (source, target):
+            if end not in boxes:
+                raise ValueError(f"edges: {end!r} is no node; the nodes are {', '.join(map(repr, boxes))}")
+        if source == target:
+            raise ValueError(f"edges: {source!r} leads to itself")
+        arrows.append(_Arrow(source, target, edge[2] if len(edge) > 2 else ""))
+    for title, members in groups.items():
+        for key in members:
+            if key not in boxes:
+                raise ValueError(f"groups: {key!r} in {title!r} is no node")
+    shape = 2 * max(len(row) for row in grid), 2 * len(grid)
+    _route(arrows, boxes, shape)
+    return lambda sheet: _Layout(boxes, arrows, groups, shape, cell).draw(sheet)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Ways
+
+
+def _route(arrows: list[_Arrow], boxes: Mapping[str, _Node], shape: Point) -> None:
+    """Give each arrow its way; short ones first, since they have the least choice."""
+    taken = {node.at for node in boxes.values()}
+    used: dict[tuple[Point, Point], list[_Arrow]] = defaultdict(list)
+
+    def span(arrow: _Arrow) -> int:
+        a, b = boxes[arrow.source].at, boxes[arrow.target].at
+        return abs(a[0] - b[0]) + abs(a[1] - b[1])
+
+    for arrow in sorted(arrows, key=span):
+        start, goal = boxes[arrow.source].at, boxes[arrow.target].at
+        points = _cheapest(arrow, start, goal, taken, used, shape)
+        for a, b in zip(points, points[1:], strict=False):
+            used[a, b].append(arrow)
+        arrow.way = [
+            p
+            for i, p in enumerate(points)
+            if i in {0, len(points) - 1} or not _straight(points[i - 1], p, points[i + 1])
+        ]
+
+
+def _straight(a: Point, b: Point, c: Point) -> bool:
+    return (a[0] == b[0] == c[0]) or (a[1] == b[1] == c[1])
+
+
+def _cheapest(
+    arrow: _Arrow,
+    start: Point,
+    goal: Point,
+    taken: set[Point],
+    used: Mapping[tuple[Point, Point], list[_Arrow]],
+    shape: Point,
+) -> list[Point]:
+    directions = ((1, 0), (0, 1), (-1, 0), (0, -1))
+    best: dict[tuple[Point, int], float] = {}
+    queue: list[tuple[float, int, Point, int, tuple[Point, ...]]] = [(0.0, 0, start, -1, (start,))]
+    count = 0
+    while queue:
+        cost, _, here, heading, way = heapq.heappop(queue)
+        if here == goal:
+            return list(way)
+        if best.get((here, heading), np.inf) < cost:
+            continue
+        for turn, (dx, dy) in enumerate(directions):
+            there = here[0] + dx, here[1] + dy
+            if not (0 <= there[0] <= shape[0] and 0 <= there[1] <= shape[1]):
+                continue
+            if there in taken and there != goal:
+                continue
+            if heading >= 0 and (turn - heading) % 4 == 2:
+                continue
+            price = cost + 1.0
+            if heading >= 0 and turn != heading:
+                price += 1.5
+            if there[0] in {0, shape[0]} or there[1] in {0, shape[1]}:
+                price += 1.0  # around the outside only where there is no other way
+            price += sum(_sharing(arrow, other) for other in used.get((here, there), ()))
+            price += sum(4.0 for _ in used.get((there, here), ()))
+            key = (there, turn)
+            if price < best.get(key, np.inf) - 1e-9:
+                best[key] = price
+                count += 1
+                heapq.heappush(queue, (price, count, there, turn, (*way, there)))
+    raise ValueError(f"edges: no way from {arrow.source!r} to {arrow.target!r}; leave room in the grid")
+
+
+def _sharing(arrow: _Arrow, other: _Arrow) -> float:
+    """What it costs to run along another arrow: nothing from the same box, where the two are one line."""
+    if arrow.source == other.source:
+        return -0.2
+    return 0.6 if arrow.target == other.target else 2.0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Places
+
+
+class _Layout:
+    """Widths for the lanes, then coordinates for everything."""
+
+    def __init__(
+        self,
+        boxes: Mapping[str, _Node],
+        arrows: list[_Arrow],
+        groups: Mapping[str, Sequence[str]],
+        shape: Point,
+        cell: float,
+    ) -> None:
+        self.boxes, self.arrows, self.groups, self.shape, self.cell = boxes, arrows, groups, shape, cell
+        self.track: dict[tuple[int, int], float] = {}  # (arrow, run) -> shift within its lane
+        self.lanes: dict[tuple[int, int], int] = defaultdict(int)  # (axis, lane) -> arrows side by side
+        self._share_lanes()
+        self.sizes = [self._lane_sizes(0), self._lane_sizes(1)]
+
+    def runs(self, arrow: _Arrow) -> list[tuple[int, int, int, int]]:
+        """The straight parts: (axis across which the lane is counted, lane, from, to)."""
+        parts = []
+        for a, b in zip(arrow.way, arrow.way[1:], strict=False):
+            axis = 0 if a[0] == b[0] else 1  # a vertical run keeps x, so its lane counts along x
+            parts.append((axis, a[axis], a[1 - axis], b[1 - axis]))
+        return parts
+
+    def _share_lanes(self) -> None:
+        in_lane: dict[tuple[int, int], list[tuple[int, int, int, int]]] = defaultdict(list)
+        for number, arrow in enumerate(self.arrows):
+            for run, (axis, lane, start, end) in enumerate(self.runs(arrow)):
+                if lane % 2 == 0:
+                    in_lane[axis, lane].append((min(start, end), max(start, end), number, run))
+        for key, runs in in_lane.items():
+            tracks: list[list[tuple[int, int, int, int]]] = []
+            for item in sorted(runs):
+                source = self.arrows[item[2]].source
+                for track in tracks:
+                    clash = any(
+                        item[0] <= other[1] and other[0] <= item[1] and self.arrows[other[2]].source != source
+                        for other in track
+                    )
+                    if not clash:
+                        track.append(item)
+                        break
+                else:
+                    tracks.append([item])
+            self.lanes[key] = len(tracks)
+            for index, track in enumerate(tracks):
+                for _, _, number, run in track:
+                    self.track[number, run] = (index - (len(tracks) - 1) / 2) * TRACK
+
+    def _lane_sizes(self, axis: int) -> np.ndarray:
+        """The extent of every lane along an axis, in points."""
+        sizes = np.zeros(self.shape[axis] + 1)
+        for node in self.boxes.values():
+            lane = node.at[axis]
+            sizes[lane] = max(sizes[lane], node.width if axis == 0 else node.height)
+        for lane in range(0, self.shape[axis] + 1, 2):
+            outside = lane in {0, self.shape[axis]}
+            count = self.lanes.get((axis, lane), 0)
+            base = (12.0 * min(count, 1)) if outside else (GAP_X if axis == 0 else GAP_Y)
+            sizes[lane] = base + TRACK * max(0, count - 1)
+        for arrow in self.arrows:
+            if not arrow.label:
+                continue
+            run = self._labelled_run(arrow)
+            along, lane, start, end = self.runs(arrow)[run]
+            if along == 1 and axis == 0:  # a horizontal run needs room for its label
+                gaps = [g for g in range(min(start, end), max(start, end) + 1) if g % 2 == 0]
+                room = text_size(arrow.label, SMALL)[0] + 18
+                covered = sum(sizes[g] for g in gaps)
+                if gaps and covered < room:
+                    sizes[gaps[len(gaps) // 2]] += room - covered
+            elif along == 0 and axis == 0 and lane % 2 == 0:  # beside a vertical run in a gap
+                sizes[lane] = max(sizes[lane], 2 * (text_size(arrow.label, SMALL)[0] + 8))
+            elif along == 0 and axis == 1:
+                gaps = [g for g in range(min(start, end), max(start, end) + 1) if g % 2 == 0]
+                if gaps and sum(sizes[g] for g in gaps) < 2 * SMALL_SIZE + 14:
+                    sizes[gaps[0]] += 8
+        for members in self.groups.values():
+            lanes = [self.boxes[key].at[axis] for key in members]
+            sizes[min(lanes) - 1] += FRAME + (TITLE if axis == 1 else 0)
+            sizes[max(lanes) + 1] += FRAME
+        return sizes
+
+    def _labelled_run(self, arrow: _Arrow) -> int:
+        """The run that carries the label: the longest, a horizontal one for preference."""
+        runs = self.runs(arrow)
+        return max(range(len(runs)), key=lambda i: (runs[i][0] == 1, abs(runs[i][3] - runs[i][2]), -i))
+
+    def draw(self, sheet: Sheet) -> None:
+        """Draw boxes, frames, arrows and labels."""
+        sheet.demand(float(self.sizes[0].sum()), float(self.sizes[1].sum()))
+        places = [self._places(0, sheet.width, 46.0), self._places(1, sheet.height, 30.0)]
+        middles = [p[:-1] + np.diff(p) / 2 for p in places]
+        self._draw_groups(sheet, places, middles)
+        for node in self.boxes.values():
+            self._draw_node(sheet, node, float(middles[0][node.at[0]]), float(middles[1][node.at[1]]))
+        ports = self._ports()
+        for number, arrow in enumerate(self.arrows):
+            self._draw_arrow(sheet, number, arrow, middles, ports)
+
+    def _places(self, axis: int, available: float, most: float) -> np.ndarray:
+        """Where the lanes begin and end: inner gaps share what is left, up to ``most`` each."""
+        sizes = self.sizes[axis].copy()
+        inner = range(2, self.shape[axis], 2)
+        if len(inner):
+            sizes[inner] += min(most, max(0.0, available - sizes.sum()) / len(inner))
+        return (available - sizes.sum()) / 2 + np.concatenate([[0.0], np.cumsum(sizes)])
+
+    def _draw_groups(self, sheet: Sheet, places: list[np.ndarray], middles: list[np.ndarray]) -> None:
+        for title, members in self.groups.items():
+            nodes = [self.boxes[key] for key in members]
+            left = min(middles[0][n.at[0]] - n.width / 2 for n in nodes) - FRAME
+            right = max(middles[0][n.at[0]] + n.width / 2 for n in nodes) + FRAME
+            top = min(middles[1][n.at[1]] - n.height / 2 for n in nodes) - FRAME - TITLE
+            bottom = max(middles[1][n.at[1]] + n.height / 2 for n in nodes) + FRAME
+            sheet.ax.add_patch(
+                FancyBboxPatch(
+                    (left + 6, top + 6),
+                    right - left - 12,
+                    bottom - top - 12,
+                    boxstyle="round,pad=6,rounding_size=8",
+                    facecolor=GRID,
+                    alpha=0.45,
+                    linewidth=0,
+                    zorder=0,
+                )  # fmt: skip
+            )
+            sheet.text(left + 8, top + 11, title, SMALL, MUTED, ha="left")
+
+    def _draw_node(self, sheet: Sheet, node: _Node, x: float, y: float) -> None:
+        ink = role(node.role)
+        if node.matrix is not None:
+            node.matrix.draw(sheet, x - node.width / 2 + 2, y - node.height / 2 + 1, self.cell)
+            return
+        if not node.plain:
+            box(sheet, x - node.width / 2, y - node.height / 2, node.width, node.height, ink)
+        if node.detail:
+            name, detail = text_size(node.text, BOLD)[1], text_size(node.detail, SMALL)[1]
+            top = y - (name + detail + 1) / 2
+            sheet.text(x, top + name / 2, node.text, BOLD, ink)
+            sheet.text(x, top + name + 1 + detail / 2, node.detail, SMALL, MUTED)
+        else:
+            sheet.text(x, y, node.text, BOLD, ink, va="center_baseline" if "\n" not in node.text else "center")
+
+    def _ports(self) -> dict[tuple[int, str], float]:
+        """Shifts at the ends of arrows, so that those from different boxes do not arrive in one point."""
+        sides: dict[tuple[str, int, int], dict[Any, list[tuple[int, str, float]]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        for number, arrow in enumerate(self.arrows):
+            for end, key in (("out", arrow.source), ("in", arrow.target)):
+                way = arrow.way if end == "out" else arrow.way[::-1]
+                axis = 0 if way[0][0] == way[1][0] else 1
+                side = np.sign(way[1][1 - axis] - way[0][1 - axis])
+                # where the arrow comes from, across the side: its next corner but one, or straight ahead
+                beyond = way[2][axis] if len(way) > 2 else way[1][axis]
+                who = ("out",) if end == "out" else ("in", arrow.source)
+                sides[key, axis, int(side)][who].append((number, end, float(beyond)))
+        shifts: dict[tuple[int, str], float] = {}
+        for (key, axis, _), users in sides.items():
+            node = self.boxes[key]
+            room = (node.width if axis == 0 else node.height) - 10
+            step = min(13.0, room / max(1, len(users) - 1)) if len(users) > 1 else 0.0
+            order = sorted(users.values(), key=lambda items: float(np.mean([i[2] for i in items])))
+            for index, items in enumerate(order):
+                for number, end, _ in items:
+                    shifts[number, end] = (index - (len(order) - 1) / 2) * step
+        return shifts
+
+    def _draw_arrow(
+        self,
+        sheet: Sheet,
+        number: int,
+        arrow: _Arrow,
+        middles: list[np.ndarray],
+        ports: Mapping[tuple[int, str], float],
+    ) -> None:
+        runs = self.runs(arrow)
+        across = []
+        for i, (axis, lane, _, _) in enumerate(runs):
+            shift = self.track.get((number, i), 0.0)
+            if i == 0:
+                shift += ports[number, "out"]
+            if i == len(runs) - 1 and (len(runs) > 1 or ports[number, "in"]):
+                shift = ports[number, "in"] if lane % 2 else shift
+            across.append(float(middles[axis][lane]) + shift)
+        source, target = self.boxes[arrow.source], self.boxes[arrow.target]
+        points = [self._edge_of(source, runs[0], across[0], middles, leaving=True)]
+        for i in range(len(runs) - 1):
+            corner = [0.0, 0.0]
+            corner[runs[i][0]], corner[runs[i + 1][0]] = across[i], across[i + 1]
+            points.append((corner[0], corner[1]))
+        points.append(self._edge_of(target, runs[-1], across[-1], middles, leaving=False))
+        ink = role(source.role) if source.role not in {"ink", "muted"} else MUTED
+        sheet.ax.add_patch(
+            FancyArrowPatch(
+                path=_rounded(points),
+                arrowstyle="-|>,head_length=5,head_width=2.6",
+                mutation_scale=1.0,
+                color=ink,
+                linewidth=1.3,
+                zorder=2,
+                gid=ARROW,
+                joinstyle="miter",
+                capstyle="butt",
+            )  # fmt: skip
+        )
+        if arrow.label:
+            i = self._labelled_run(arrow)
+            (x0, y0), (x1, y1) = points[i], points[i + 1]
+            if runs[i][0] == 1:
+                back = 5.0 if i == len(runs) - 1 else 0.0  # the arrow's head takes room
+                x = (x0 + x1 - back * np.sign(x1 - x0)) / 2
+                sheet.text(x, y0 - 2.5, arrow.label, SMALL, INK, va="bottom")
+            else:
+                sheet.text(x0 + 5, (y0 + y1) / 2, arrow.label, SMALL, INK, ha="left")
+
+    def _edge_of(
+        self,
+        node: _Node,
+        run: tuple[int, int, int, int],
+        across: float,
+        middles: list[np.ndarray],
+        leaving: bool,
+    ) -> tuple[float, float]:
+        """Where an arrow touches a box."""
+        axis, _, start, end = run
+        direction = np.sign(end - start) * (1 if leaving else -1)
+        along = 1 - axis
+        half = (node.width if along == 0 else node.height) / 2 + (1.5 if leaving else 2.5)
+        at = float(middles[along][node.at[along]]) + direction * half
+        return (at, across) if along == 0 else (across, at)
+
+
+def _rounded(points: Sequence[tuple[float, float]], radius: float = 5.0) -> Path:
+    """A path through points with round corners."""
+    vertices: list[Any] = [points[0]]
+    codes: list[Any] = [Path.MOVETO]
+    for before, corner, after in zip(points, points[1:], points[2:], strict=False):
+        a, b, c = np.array(before), np.array(corner), np.array(after)
+        lengths = np.linalg.norm(a - b), np.linalg.norm(c - b)
+        r = min(radius, lengths[0] / 2, lengths[1] / 2)
+        if r < 0.1:
+            continue
+        vertices += [tuple(b + (a - b) * r / lengths[0]), corner, tuple(b + (c - b) * r / lengths[1])]
+        codes += [Path.LINETO, Path.CURVE3, Path.CURVE3]
+    return Path([*vertices, points[-1]], [*codes, Path.LINETO])
