@@ -34,7 +34,6 @@ BASE_URL = os.environ.get("GUIDE_BASE_URL", "https://attn-guide.github.io/").rst
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.viewcode",
     "numpydoc",
     "sphinx_design",
@@ -43,7 +42,10 @@ extensions = [
     "sphinx_sitemap",
     "notfound.extension",
     "sphinxext.opengraph",
+    "guide_ext.catalogue",
+    "guide_ext.errata",
     "guide_ext.mathml",
+    "guide_ext.prose",
     "guide_ext.site",
 ]
 
@@ -76,6 +78,8 @@ smartquotes_excludes = {"builders": ["man", "text"], "languages": ["ja"]}
 html_math_renderer = "mathml"
 math_eqref_format = "equation ({number})"
 
+guide_repository = f"https://github.com/{REPOSITORY}/blob/main"
+
 bibtex_bibfiles = ["docs/refs.bib"]
 bibtex_default_style = "guide"
 bibtex_reference_style = "author_year_round"
@@ -86,7 +90,6 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 # --- API -------------------------------------------------------------------------------------------------------------
 
-autosummary_generate = False  # guide_ext.site writes one page per module instead
 autodoc_typehints = "none"  # numpydoc sections give types and shapes
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False

@@ -3,6 +3,7 @@
 - Roles that colour a word as the figures colour the thing: ``{query}`queries```, ``{weights}`weights```.
 - One API page per module of the package, written before Sphinx reads, with the gallery examples of each function.
 - ``{func}`ag.softmax``` finds ``attn_guide.softmax``: prose may use the alias that its code uses.
+- ``:::{chapter-mechanisms} 2``: the mechanisms of a chapter, with their papers and what code stands behind them.
 - "Edit this page" leads to the file a page was made from: a gallery script, a module, a Markdown page.
 """
 
@@ -20,6 +21,7 @@ from typing import Any
 import attn_guide
 import pybtex.plugin
 import sphinxcontrib.bibtex.plugin
+from attn_guide import taxonomy
 from docutils import nodes
 from docutils.parsers.rst.states import Inliner
 from pybtex.richtext import Text
@@ -29,8 +31,11 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import NoUri
 from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
 from sphinxcontrib.bibtex.style.referencing import BracketStyle
 from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferenceStyle
+
+from guide_ext.catalogue import code_link
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +60,15 @@ def public_modules() -> list[ModuleType]:
     """Every public module of the package that says what it exports, plot included, in the order of its name."""
     found = []
     for info in pkgutil.iter_modules(attn_guide.__path__):
-        if not info.name.startswith("_"):
+        if info.name.startswith("_"):
+            continue
+        try:
             module = importlib.import_module(f"attn_guide.{info.name}")
-            if getattr(module, "__all__", None):
-                found.append(module)
+        except ImportError as error:
+            logger.warning("attn_guide.%s cannot be imported: %s", info.name, error, type="guide")
+            continue
+        if getattr(module, "__all__", None):
+            found.append(module)
     return found
 
 
@@ -68,7 +78,7 @@ def public_name(module: ModuleType, name: str) -> str:
     return f"attn_guide.{name}" if same else f"{module.__name__}.{name}"
 
 
-def api_page(module: ModuleType) -> str:
+def api_page(module: ModuleType, *, with_examples: bool) -> str:
     """The reStructuredText of one module's page."""
     short = module.__name__.removeprefix("attn_guide.")
     first_line = (inspect.getdoc(module) or "").partition("\n")[0].split(":")[0].rstrip(".")
@@ -79,7 +89,11 @@ def api_page(module: ModuleType) -> str:
     lines = [f".. _api-{short}:", "", title, "=" * len(title), "", f".. automodule:: {module.__name__}", ""]
     callables = [name for name in names if callable(getattr(module, name))]
     if len(callables) > 1:
-        lines += [".. autosummary::", "", *(f"   ~{public_name(module, name)}" for name in callables), ""]
+        lines += [".. list-table::", "   :class: ag-summary", "   :widths: auto", ""]
+        for name in callables:
+            summary = (inspect.getdoc(getattr(module, name)) or "").partition("\n\n")[0].replace("\n", " ")
+            lines += [f"   * - :py:obj:`~{public_name(module, name)}`", f"     - {summary}"]
+        lines += [""]
     for name in names:
         target, full = getattr(module, name), public_name(module, name)
         if inspect.isclass(target):
@@ -89,7 +103,7 @@ def api_page(module: ModuleType) -> str:
             lines += [f".. autofunction:: {full}", ""]
         else:
             lines += [f".. autodata:: {module.__name__}.{name}", "   :no-value:", ""]
-        if name in callables:
+        if name in callables and with_examples:
             lines += _examples(full, module, name)
     return "\n".join(lines)
 
@@ -97,9 +111,6 @@ def api_page(module: ModuleType) -> str:
 def _examples(full: str, module: ModuleType, name: str) -> list[str]:
     """A mini-gallery of the scripts that use a function, under whichever name they use it."""
     names = dict.fromkeys((full, f"{module.__name__}.{name}"))
-    scripts = ROOT / "gallery"
-    if not scripts.is_dir() or not any(scripts.rglob("plot_*.py")):
-        return []
     return [f".. minigallery:: {' '.join(names)}", "   :add-heading: Figures that use it", "   :heading-level: .", ""]
 
 
@@ -107,7 +118,8 @@ def _write_api_pages(app: Sphinx) -> None:
     """Write the pages that changed and remove those whose module is gone, so that an unchanged build reads none."""
     folder = Path(app.srcdir) / GENERATED
     folder.mkdir(parents=True, exist_ok=True)
-    pages = {f"{m.__name__.removeprefix('attn_guide.')}.rst": api_page(m) for m in public_modules()}
+    with_gallery = "sphinx_gallery.gen_gallery" in app.extensions
+    pages = {f"{m.__name__.removeprefix('attn_guide.')}.rst": api_page(m, with_examples=with_gallery) for m in public_modules()}
     for stale in set(folder.glob("*.rst")) - {folder / name for name in pages}:
         stale.unlink()
     for name, text in pages.items():
@@ -134,6 +146,31 @@ def _resolve_alias(
             reference += contnode
             return reference
     return None
+
+
+# --- what stands behind a chapter -----------------------------------------------------------------------------------
+
+
+class ChapterMechanisms(SphinxDirective):
+    """``:::{chapter-mechanisms} 2``: the mechanisms a chapter teaches, each with its paper and its code.
+
+    What has no code yet says so, and stops saying so on the day the code is written.
+    """
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        number = int(self.arguments[0])
+        for source in sorted(Path(attn_guide.__path__[0]).rglob("*.py")):
+            self.env.note_dependency(str(source))
+        rows = [
+            f"| {mechanism.name} | {{cite:t}}`{mechanism.paper}` | {code_link(mechanism)} |"
+            for mechanism in taxonomy.MECHANISMS
+            if mechanism.chapter == number
+        ]
+        if not rows:
+            raise self.error(f"the taxonomy has no mechanism in chapter {number}")
+        return self.parse_text_to_nodes("\n".join(["| Mechanism | First paper | Code |", "|---|---|---|", *rows]))
 
 
 # --- links to sources -----------------------------------------------------------------------------------------------
@@ -219,6 +256,7 @@ sphinxcontrib.bibtex.plugin.register_plugin("sphinxcontrib.bibtex.style.referenc
 def setup(app: Sphinx) -> dict[str, Any]:
     for name in COLOURED:
         app.add_role(name, _coloured_role)
+    app.add_directive("chapter-mechanisms", ChapterMechanisms)
     app.connect("builder-inited", _write_api_pages)
     app.connect("missing-reference", _resolve_alias)
     app.connect("html-page-context", _edit_link, priority=900)
