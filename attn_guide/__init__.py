@@ -1,5 +1,9 @@
 """Every attention mechanism of the guide as a NumPy reference: ``import attn_guide as ag``."""
 
+from .cache import (
+    KVCache,
+    kv_cache_bytes,
+)
 from .core import (
     attention_entropy,
     attention_scores,
@@ -49,6 +53,17 @@ from .masks import (
     sparse_transformer_strided,
     strided,
 )
+from .positions import (
+    alibi_bias,
+    alibi_slopes,
+    apply_rope,
+    init_learned_positions,
+    learned_positions,
+    rope_tables,
+    sinusoidal_positions,
+    t5_relative_bias,
+    t5_relative_bucket,
+)
 from .scores import (
     additive_score,
     additive_score_backward,
@@ -82,12 +97,16 @@ from .selection import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "KVCache",
     "Mask",
     "MultiHeadParams",
     "PathLengths",
     "ReinforceEstimate",
     "additive_score",
     "additive_score_backward",
+    "alibi_bias",
+    "alibi_slopes",
+    "apply_rope",
     "attention_entropy",
     "attention_scores",
     "bigbird",
@@ -118,7 +137,10 @@ __all__ = [
     "gumbel_noise",
     "gumbel_softmax",
     "hard_attention",
+    "init_learned_positions",
     "init_multi_head",
+    "kv_cache_bytes",
+    "learned_positions",
     "log_sum_exp",
     "longformer",
     "merge_heads",
@@ -131,12 +153,14 @@ __all__ = [
     "reachability",
     "receptive_field",
     "reinforce_gradient",
+    "rope_tables",
     "scaled_dot_product_attention",
     "scaled_dot_product_attention_backward",
     "scaled_dot_score",
     "scaled_dot_score_backward",
     "self_attention",
     "sinks",
+    "sinusoidal_positions",
     "sliding_window",
     "softmax",
     "softmax_backward",
@@ -149,5 +173,7 @@ __all__ = [
     "straight_through",
     "straight_through_backward",
     "strided",
+    "t5_relative_bias",
+    "t5_relative_bucket",
     "top_k_attention",
 ]

@@ -210,10 +210,9 @@ class MultiHeadParams:
 
     def astype(self, dtype: Any) -> MultiHeadParams:
         """Return the same parameters in another floating dtype."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return MultiHeadParams(
-            **{name: x.astype(dtype) if isinstance(x, np.ndarray) else x for name, x in values.items()}
-        )
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        values |= {name: x.astype(dtype) for name, x in values.items() if isinstance(x, np.ndarray)}
+        return MultiHeadParams(**values)
 
     @classmethod
     def from_torch_state_dict(cls, state: Mapping[str, Any], num_heads: int, *, prefix: str = "") -> MultiHeadParams:
