@@ -25,9 +25,9 @@ fig = plot.figure(
     "home-soft-lookup",
     title="The hotter the lookup, the more every key has a say",
     caption=(
-        f"Weights of a query {degrees:.0f}° east of north over four keys, at four temperatures, and the value that the "
-        f"lookup returns. The values stored are {values[0]:.0f} (north), {values[1]:.0f} (east), {values[2]:.0f} (south) "
-        f"and {values[3]:.0f} (west); their mean is {values.mean():.1f}."
+        f"Weights of a query {degrees:.0f}° east of north over four keys, at four temperatures, and the value that "
+        f"the lookup returns. The values stored are {values[0]:.0f} (north), {values[1]:.0f} (east), "
+        f"{values[2]:.0f} (south) and {values[3]:.0f} (west); their mean is {values.mean():.1f}."
     ),
     size=(6.4, 3.0),
 )
