@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,8 +45,8 @@ logger = logging.getLogger(__name__)
 OPTIONS = NUMBER | doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
-class ProseError(AssertionError):
-    """An example of a page failed; the message says why in one or a few lines."""
+class ProseError(ValueError):
+    """An expression in the text cannot be shown; the message says why."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -422,7 +423,7 @@ class Page(Document):
         try:
             super().evaluate(example, example.region.evaluator)
         except Exception as error:
-            return error
+            return error.with_traceback(_from_page(error, self.path))
         finally:
             self._print_options = np.get_printoptions()
             np.set_printoptions(**before)
@@ -459,6 +460,14 @@ class Page(Document):
         return "".join(pieces) + self.text[end:]
 
 
+def _from_page(error: BaseException, path: str) -> TracebackType | None:
+    """The traceback without what leads to the page's own code."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != path:
+        trace = trace.tb_next
+    return trace or error.__traceback__
+
+
 def failing_line(error: BaseException, example: Example) -> int:
     """The line of the page on which an exception arose."""
     if isinstance(error, SyntaxError) and error.filename == example.path and error.lineno:
@@ -472,8 +481,6 @@ def failing_line(error: BaseException, example: Example) -> int:
 
 
 def explain(error: BaseException) -> str:
-    if isinstance(error, ProseError):
-        return str(error)
     result = getattr(error, "result", None)  # of a SybilFailure: expected, got
     return str(result).strip() if result else f"{type(error).__name__}: {error}"
 
@@ -560,15 +567,13 @@ def _outside_examples(source: str, examples: list[Region]) -> str | None:
     return None
 
 
-def _refuse(message: str) -> Callable[[Example], None]:
-    def evaluator(example: Example) -> None:
-        raise ProseError(message)
-
-    return evaluator
+def _refuse(message: str) -> Callable[[Example], str]:
+    return lambda example: message
 
 
 def _run_hidden(example: Example) -> None:
     """Run a block that the reader does not see; it may use the ledger."""
+    __tracebackhide__ = True
     page = example.document
     page.namespace.setdefault(ACCESSOR, page.accessor)
     try:
@@ -580,14 +585,13 @@ def _run_hidden(example: Example) -> None:
 
 def _run_shown(example: Example) -> None:
     """Run a block that the reader may copy: it finds only what the blocks above it made."""
+    __tracebackhide__ = True
     _execute(example)
 
 
 def _execute(example: Example) -> None:
-    if isinstance(example.parsed, Lexeme) and not example.parsed.strip():
-        raise ProseError("the block is empty")
-    evaluator = PythonEvaluator()
-    evaluator(example)
+    __tracebackhide__ = True
+    PythonEvaluator()(example)
 
 
 # -- calc
@@ -671,10 +675,14 @@ def _calc(page: Page, start: int, end: int, calc: Calc, problem: str = "") -> Re
     if page.text.count("\n", start, end) > 1:
         problem = "a calc goes over at most one line break: name the value in an invisible block first"
 
-    def evaluator(example: Example) -> None:
+    def evaluator(example: Example) -> str | None:
         if problem:
-            raise ProseError(problem)
-        page.values[start] = evaluate(calc.source, {ACCESSOR: page.accessor, **page.namespace})
+            return problem
+        try:
+            page.values[start] = evaluate(calc.source, {ACCESSOR: page.accessor, **page.namespace})
+        except ProseError as error:
+            return str(error)
+        return None
 
     return Region(start, end, calc, evaluator)
 

@@ -1,0 +1,89 @@
+"""A small guide in a folder of its own, built by Sphinx and tested by pytest as the real one is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CONF = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "docs" / "_ext")!r})
+extensions = ["myst_parser", "guide_ext.prose", "guide_ext.claims", "guide_ext.errata"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+project = "small guide"
+html_theme = "basic"
+guide_repository = "https://example.org/blob/main/"
+"""
+
+PYPROJECT = f"""
+[tool.pytest.ini_options]
+pythonpath = [{str(ROOT / "docs" / "_ext")!r}]
+markers = ["claim(id): a claim"]
+addopts = ["--strict-markers"]
+"""
+
+
+@dataclass
+class Outcome:
+    """How a command ended, and all that it printed."""
+
+    code: int
+    output: str
+
+
+@dataclass
+class Project:
+    """A folder with ``docs/``, ``tests/claims/`` and ``conf.py``."""
+
+    root: Path
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def build(self, *options: str) -> Outcome:
+        """Build the HTML pages, by default without ``-W``: an error must fail the build even then."""
+        return self._run("sphinx", "-b", "html", "-N", *options, "-c", ".", "docs", "_build/html")
+
+    def pytest(self, *arguments: str) -> Outcome:
+        return self._run("pytest", "-q", "-p", "no:cacheprovider", *arguments)
+
+    def html(self, name: str = "index") -> str:
+        return (self.root / "_build" / "html" / f"{name}.html").read_text(encoding="utf-8")
+
+    def _run(self, module: str, *arguments: str) -> Outcome:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+        environment["OMP_NUM_THREADS"] = "1"
+        result = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=self.root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        return Outcome(result.returncode, result.stdout + result.stderr)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """An empty small guide: the tests write its pages and claims."""
+    made = Project(tmp_path)
+    made.write("conf.py", CONF)
+    made.write("pyproject.toml", PYPROJECT)
+    made.write("docs/index.md", "# Small\n")
+    (tmp_path / "tests" / "claims").mkdir(parents=True)
+    shutil.copy(ROOT / "conftest.py", tmp_path / "conftest.py")
+    shutil.copy(ROOT / "tests" / "claims" / "conftest.py", tmp_path / "tests" / "claims" / "conftest.py")
+    return made
