@@ -18,10 +18,14 @@ from .core import (
     softmax_jacobian,
 )
 from .heads import (
+    LatentParams,
     MultiHeadParams,
     init_multi_head,
+    init_multi_head_latent,
     merge_heads,
     multi_head_attention,
+    multi_head_attention_backward,
+    multi_head_latent_attention,
     split_heads,
 )
 from .masks import (
@@ -52,6 +56,19 @@ from .masks import (
     sparse_transformer_fixed,
     sparse_transformer_strided,
     strided,
+)
+from .measure import (
+    AttentionBytes,
+    AttentionFlops,
+    ExponentFit,
+    FeedForwardFlops,
+    attention_bytes,
+    attention_flops,
+    feed_forward_flops,
+    feed_forward_param_count,
+    fit_exponent,
+    mha_param_count,
+    peak_memory,
 )
 from .positions import (
     alibi_bias,
@@ -97,7 +114,12 @@ from .selection import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AttentionBytes",
+    "AttentionFlops",
+    "ExponentFit",
+    "FeedForwardFlops",
     "KVCache",
+    "LatentParams",
     "Mask",
     "MultiHeadParams",
     "PathLengths",
@@ -107,7 +129,9 @@ __all__ = [
     "alibi_bias",
     "alibi_slopes",
     "apply_rope",
+    "attention_bytes",
     "attention_entropy",
+    "attention_flops",
     "attention_scores",
     "bigbird",
     "bigbird_random_blocks",
@@ -129,6 +153,9 @@ __all__ = [
     "entmax",
     "entmax_backward",
     "expected_reward_gradient",
+    "feed_forward_flops",
+    "feed_forward_param_count",
+    "fit_exponent",
     "from_array",
     "full",
     "general_score",
@@ -139,14 +166,19 @@ __all__ = [
     "hard_attention",
     "init_learned_positions",
     "init_multi_head",
+    "init_multi_head_latent",
     "kv_cache_bytes",
     "learned_positions",
     "log_sum_exp",
     "longformer",
     "merge_heads",
+    "mha_param_count",
     "multi_head_attention",
+    "multi_head_attention_backward",
+    "multi_head_latent_attention",
     "on_head",
     "path_lengths",
+    "peak_memory",
     "per_head",
     "prefix",
     "random_keys",
