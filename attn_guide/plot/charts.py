@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from .figures import SMALL_SIZE, extent, font, later, text_size
-from .palette import GRID, INK, KEY, MASK, MUTED, OUTPUT, QUERY, SCORES, VALUE, WEIGHTS, role
+from .figures import SMALL_SIZE, extent, font, later, spread, text_size
+from .palette import BACKGROUND, INK, KEY, MASK, MUTED, OUTPUT, QUERY, SCORES, VALUE, WEIGHTS, role
 
 #: The order in which curves without a role of their own take the inks, and the marks that tell them apart besides.
 CYCLE = (QUERY, KEY, VALUE, SCORES, WEIGHTS, OUTPUT, MASK)
@@ -99,14 +99,28 @@ def bars(
         (ax.axvline if horizontal else ax.axhline)(at, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2, zorder=3)
         if horizontal:
             ax.annotate(
-                text, (at, 1), (0, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
-                ha="center", va="bottom", fontsize=SMALL_SIZE, color=MUTED,
-            )  # fmt: skip
+                text,
+                (at, 1),
+                (0, 2),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                fontsize=SMALL_SIZE,
+                color=MUTED,
+            )
         else:
             ax.annotate(
-                text, (1, at), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-                ha="left", va="center", fontsize=SMALL_SIZE, color=MUTED,
-            )  # fmt: skip
+                text,
+                (1, at),
+                (4, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                ha="left",
+                va="center",
+                fontsize=SMALL_SIZE,
+                color=MUTED,
+            )
 
 
 def curve(
@@ -166,7 +180,7 @@ def curve(
     for index, (name, values) in enumerate(series.items()):
         y = _series(name, values, x)
         mark = MARKS[index % len(MARKS)] if with_marks else None
-        ax.plot(x, y, color=inks[name], marker=mark, zorder=3)
+        ax.plot(x, y, color=inks[name], marker=mark, markeredgecolor=BACKGROUND, markeredgewidth=0.8, zorder=3)
         if bands and name in bands:
             band = np.asarray(bands[name], dtype=float)
             low, high = band if band.ndim == 2 else (y - band, y + band)
@@ -183,11 +197,18 @@ def curve(
     ax.margins(x=0.02)
     labels = [
         ax.annotate(
-            name, (1, y), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-            ha="left", va="center", fontsize=SMALL_SIZE, color=ink,
+            name,
+            (1, y),
+            (6, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="left",
+            va="center",
+            fontsize=SMALL_SIZE,
+            color=ink,
         )
         for name, y, ink in ends
-    ]  # fmt: skip
+    ]
     later(ax, lambda: _spread(ax, labels))
 
 
@@ -205,18 +226,7 @@ def _spread(ax: Axes, labels: list[Any]) -> None:
     wanted = [height * to_axes.transform((ax.get_xlim()[1], label.xy[1]))[1] for label in labels]
     tall = [text_size(label.get_text(), font(SMALL_SIZE))[1] for label in labels]
     order = np.argsort(wanted, kind="stable")
-    placed = np.array([wanted[i] for i in order])
-    heights = np.array([tall[i] for i in order])
-    for _ in range(200):  # push neighbours apart until none touch
-        moved = False
-        for i in range(len(placed) - 1):
-            overlap = (heights[i] + heights[i + 1]) / 2 - (placed[i + 1] - placed[i])
-            if overlap > 0.05:
-                placed[i] -= overlap / 2
-                placed[i + 1] += overlap / 2
-                moved = True
-        if not moved:
-            break
+    placed = spread(np.array(wanted)[order], np.array(tall)[order])
     for place, i in zip(placed, order, strict=True):
         labels[i].set_position((6, place - wanted[i]))
 
@@ -247,7 +257,7 @@ def distribution(
     bins : int
         Number of bins within the limits.
     limits : (float, float), optional
-        The range shown; by default all of it. The share outside is not silently dropped: it is said in the corner.
+        The range shown; by default all of it. The share outside is not silently dropped: it is said above.
     sigmas : sequence of float
         Multiples of the standard deviation to mark on both sides of the mean.
     density : callable, optional
@@ -277,26 +287,40 @@ def distribution(
     ax.spines["left"].set_visible(False)
     ax.set_yticks([])
     ax.set(xlim=(low, high), ylim=(0, None), xlabel=unit)
+    shares = []
     for multiple in sigmas:
-        for side in (-multiple, multiple):
-            at = mean + side * deviation
-            if low <= at <= high:
-                ax.axvline(at, color=INK, linewidth=1.0, linestyle=(0, (2, 2)))
         inside = float(np.mean(np.abs(data - mean) <= multiple * deviation))
-        ax.annotate(
-            f"±{multiple:g}σ: [{mean - multiple * deviation:{fmt}}, {mean + multiple * deviation:{fmt}}]".replace("-", "\N{MINUS SIGN}")
-            + f"\n{inside:.1%} of samples",
-            (1, 1), (0, 0), xycoords="axes fraction", textcoords="offset points", ha="right", va="top",
-            fontsize=SMALL_SIZE, color=INK,
-        )  # fmt: skip
+        shares.append(f"{inside:.1%} within ±{multiple:g}σ")
+        for side in (-1, 1):
+            at = mean + side * multiple * deviation
+            if low <= at <= high:
+                ax.axvline(at, ymax=0.86, color=INK, linewidth=1.0, linestyle=(0, (2, 2)))
+                ax.annotate(
+                    f"{at:{fmt}}".replace("-", "\N{MINUS SIGN}"),
+                    (at, 0.86),
+                    (3 * side, 0),
+                    xycoords=("data", "axes fraction"),
+                    textcoords="offset points",
+                    ha="left" if side > 0 else "right",
+                    va="top",
+                    fontsize=SMALL_SIZE,
+                )
     outside = float(np.mean((data < low) | (data > high)))
     if outside > 0:
-        ax.annotate(
-            f"{outside:.1%} outside", (0, 1), xycoords="axes fraction", ha="left", va="top",
-            fontsize=SMALL_SIZE, color=MUTED,
-        )  # fmt: skip
+        shares.append(f"{outside:.2g} of all outside" if outside < 0.001 else f"{outside:.1%} outside")
+    ax.annotate(
+        ", ".join(shares),
+        (0, 1),
+        (0, 3),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="left",
+        va="bottom",
+        fontsize=SMALL_SIZE,
+        color=MUTED,
+    )
     if name is not None:
-        ax.set_title(name, color=role(colour), fontweight="bold", loc="left")
+        ax.set_title(name, color=role(colour), fontweight="bold", loc="left", pad=6 + 1.3 * SMALL_SIZE)
     return mean, deviation
 
 
@@ -306,4 +330,4 @@ def plain_numbers(ax: Axes, axis: str = "y", fmt: str = "{:g}") -> None:
     which.set_major_formatter(FuncFormatter(lambda value, _: fmt.format(value)))
 
 
-__all__ = ["CYCLE", "GRID", "MARKS", "bars", "curve", "distribution", "plain_numbers"]
+__all__ = ["CYCLE", "MARKS", "bars", "curve", "distribution", "plain_numbers"]

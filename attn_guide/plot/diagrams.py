@@ -17,9 +17,9 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from .figures import SMALL_SIZE, SMALLEST, TEXT_SIZE, extent, font, later, text_size
-from .matrices import _checked, _fitting_size, _number, _paint
-from .palette import BACKGROUND, INK, MUTED, on, role
+from .figures import MIDDLE, SMALL_SIZE, SMALLEST, TEXT_SIZE, extent, font, later, spread, text_size
+from .matrices import _checked, _numbers, _paint
+from .palette import BACKGROUND, INK, MUTED, role
 
 
 class Sheet:
@@ -50,10 +50,15 @@ class Sheet:
         properties: FontProperties,
         colour: str = INK,
         ha: str = "center",
-        va: str = "center",
     ) -> None:
-        """Write a text; lines of several are centred on ``y``."""
-        self.ax.text(x, y, text, fontproperties=properties, color=colour, ha=ha, va=va, linespacing=1.2, zorder=5)
+        """Write a text with its middle on ``y``, whatever letters it has: equal lines have equal baselines."""
+        lines = text.split("\n")
+        size = properties.get_size_in_points()
+        for i, line in enumerate(lines):
+            middle = y + 1.2 * size * (i - (len(lines) - 1) / 2)
+            self.ax.text(
+                x, middle + MIDDLE * size, line, fontproperties=properties, color=colour, ha=ha, va="baseline", zorder=5
+            )
 
     def line(self, xs: Sequence[float], ys: Sequence[float], colour: str = MUTED, width: float = 1.0) -> None:
         """Draw a line through points."""
@@ -160,23 +165,21 @@ class _Measured:
         left, top = x + self.left + (spare / 2 if not self.left else 0), y + self.top
         mappable = _paint(sheet.ax, values, allowed, matrix.drawn_as, matrix.limits, (left, top), cell)
         if mappable is not None:
-            texts = [[_number(values[i, j], matrix.fmt) if allowed[i, j] else "" for j in range(m)] for i in range(n)]
-            size = _fitting_size([t for row in texts for t in row if t], cell)
-            for i in range(n):
-                for j in range(m):
-                    if size is not None and texts[i][j]:
-                        sheet.ax.text(
-                            left + cell * (j + 0.5), top + cell * (i + 0.5), texts[i][j], fontsize=size,
-                            color=on(mappable.to_rgba(values[i, j])), ha="center", va="center_baseline", zorder=3,
-                        )  # fmt: skip
+            _numbers(sheet.ax, values, allowed, mappable, matrix.fmt, (left, top), cell, cell)
         small = font(SMALL_SIZE)
         for i, label in enumerate(matrix.rows or ()):
-            sheet.text(left - 4, top + cell * (i + 0.5), label, small, ha="right", va="center_baseline")
+            sheet.text(left - 4, top + cell * (i + 0.5), label, small, ha="right")
         for j, label in enumerate(matrix.columns or ()):
             sheet.ax.text(
-                left + cell * (j + 0.5), top - 4, label, fontproperties=small, color=INK, ha="center",
-                va="bottom", rotation=90 if self.turned else 0,
-            )  # fmt: skip
+                left + cell * (j + 0.5),
+                top - 4,
+                label,
+                fontproperties=small,
+                color=INK,
+                ha="center",
+                va="bottom",
+                rotation=90 if self.turned else 0,
+            )
         middle = left + cell * m / 2
         if matrix.name:
             sheet.text(middle, y + 0.6 * TEXT_SIZE, matrix.name, font(TEXT_SIZE, "bold"), role(matrix.role))
@@ -327,17 +330,27 @@ def _draw_tree(sheet: Sheet, branches: Mapping[str, Any], columns: int) -> None:
                     sheet.line([spine, spine, at - 3], [last[depth - 1], middle, middle], MUTED, 0.8)
                 if not heading:
                     sheet.ax.plot(
-                        at, middle, "o", markersize=4, color=ink, markerfacecolor=BACKGROUND if leaf.get("open") else ink,
-                        markeredgewidth=1.1, zorder=4,
-                    )  # fmt: skip
+                        at,
+                        middle,
+                        "o",
+                        markersize=4,
+                        color=ink,
+                        markerfacecolor=BACKGROUND if leaf.get("open") else ink,
+                        markeredgewidth=1.1,
+                        zorder=4,
+                    )
                 properties = (bold if depth == 0 else sub) if heading else small
                 start = at if heading else at + 7
-                sheet.text(start, middle, leaf["text"], properties, ink, ha="left", va="center_baseline")
+                sheet.text(start, middle, leaf["text"], properties, ink, ha="left")
                 if leaf.get("note"):
                     sheet.text(
-                        start + text_size(leaf["text"], properties)[0] + 6, middle, leaf["note"], font(SMALLEST),
-                        MUTED, ha="left", va="center_baseline",
-                    )  # fmt: skip
+                        start + text_size(leaf["text"], properties)[0] + 6,
+                        middle,
+                        leaf["note"],
+                        font(SMALLEST),
+                        MUTED,
+                        ha="left",
+                    )
                 if heading:
                     last[depth] = middle + 0.5 * step
                 y += step
@@ -403,40 +416,30 @@ def _draw_timeline(sheet: Sheet, entries: Sequence[Mapping[str, Any]], unit: str
     sheet.line([axis, axis], [top - 4, bottom + 4], MUTED, 1.2)
     for year in range(first, last + 1):
         sheet.line([axis - 3, axis], [place(year)] * 2, MUTED, 1.0)
-        sheet.text(axis - 7, place(year), str(year), small, MUTED, ha="right", va="center_baseline")
+        sheet.text(axis - 7, place(year), str(year), small, MUTED, ha="right")
     for entry, true, shown in zip(entries, wanted, placed, strict=True):
         ink = role(entry.get("role", "ink"))
         sheet.line([axis, axis + 8, label_x - 12, label_x - 4], [true, true, shown, shown], MUTED, 0.8)
         sheet.ax.plot(
-            axis, true, "o", markersize=6, color=ink, markeredgewidth=1.4,
-            markerfacecolor=BACKGROUND if entry.get("open") else ink, zorder=4,
-        )  # fmt: skip
-        sheet.text(label_x, shown, entry["text"], bold, ink, ha="left", va="center_baseline")
+            axis,
+            true,
+            "o",
+            markersize=6,
+            color=ink,
+            markeredgewidth=1.4,
+            markerfacecolor=BACKGROUND if entry.get("open") else ink,
+            zorder=4,
+        )
+        sheet.text(label_x, shown, entry["text"], bold, ink, ha="left")
         if entry.get("note"):
             sheet.text(
-                label_x + text_size(entry["text"], bold)[0] + 8, shown, entry["note"], small, MUTED, ha="left",
-                va="center_baseline",
-            )  # fmt: skip
-
-
-def spread(wanted: np.ndarray, sizes: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Positions as near to the wanted ones as can be, in order, ``sizes`` apart and between the bounds.
-
-    The exact least-squares answer (isotonic regression of the positions less the room before them), so labels move
-    as little as it takes.
-    """
-    before = np.concatenate([[0.0], np.cumsum((sizes[1:] + sizes[:-1]) / 2)])
-    blocks: list[list[float]] = []  # [mean, count]
-    for target in wanted - before:
-        blocks.append([float(target), 1.0])
-        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
-            mean, count = blocks.pop()
-            blocks[-1] = [
-                (blocks[-1][0] * blocks[-1][1] + mean * count) / (blocks[-1][1] + count),
-                blocks[-1][1] + count,
-            ]
-    fitted = np.concatenate([np.full(int(count), mean) for mean, count in blocks])
-    return np.clip(fitted, low + sizes[0] / 2, high - sizes[-1] / 2 - before[-1]) + before
+                label_x + text_size(entry["text"], bold)[0] + 8,
+                shown,
+                entry["note"],
+                small,
+                MUTED,
+                ha="left",
+            )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -559,7 +562,7 @@ def box(sheet: Sheet, x: float, y: float, width: float, height: float, ink: str)
             alpha=0.1,
             linewidth=0,
             zorder=1,
-        )  # fmt: skip
+        )
     )
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -20,6 +21,8 @@ FONT = "DejaVu Sans"
 TEXT_SIZE = 11.0
 SMALL_SIZE = 10.0
 TITLE_SIZE = 13.0
+#: How far below the middle of a line of text its baseline lies, in parts of the size.
+MIDDLE = 0.34
 #: No text of a figure is smaller than this, in points.
 SMALLEST = 9.0
 
@@ -278,3 +281,23 @@ def sentence(items: Sequence[str], limit: int = 6) -> str:
     if len(items) > limit:
         return ", ".join(items[:limit]) + f" and {len(items) - limit} more"
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
+
+
+def spread(wanted: np.ndarray, sizes: np.ndarray, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
+    """Positions as near to the wanted ones as can be, in order, ``sizes`` apart and between the bounds.
+
+    The exact least-squares answer (isotonic regression of the positions less the room before them), so labels move
+    as little as it takes.
+    """
+    before = np.concatenate([[0.0], np.cumsum((sizes[1:] + sizes[:-1]) / 2)])
+    blocks: list[list[float]] = []  # [mean, count]
+    for target in wanted - before:
+        blocks.append([float(target), 1.0])
+        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
+            mean, count = blocks.pop()
+            blocks[-1] = [
+                (blocks[-1][0] * blocks[-1][1] + mean * count) / (blocks[-1][1] + count),
+                blocks[-1][1] + count,
+            ]
+    fitted = np.concatenate([np.full(int(count), mean) for mean, count in blocks])
+    return np.clip(fitted, low + sizes[0] / 2, high - sizes[-1] / 2 - before[-1]) + before

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import PatchCollection, QuadMesh
 from matplotlib.colors import Normalize
-from matplotlib.patches import Rectangle
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path
+from matplotlib.transforms import ScaledTranslation
 
-from .figures import SMALL_SIZE, SMALLEST, TEXT_SIZE, Drawing, extent, font, later, sentence, text_size
+from .figures import MIDDLE, SMALL_SIZE, SMALLEST, TEXT_SIZE, Drawing, extent, font, later, sentence, text_size
 from .palette import BACKGROUND, COLORMAPS, INK, MASK, MUTED, on, role
 
 #: Matrices with more rows or columns than this are drawn as a picture inside the SVG, not cell by cell.
@@ -104,15 +105,15 @@ def matrix(
     if name is not None:
         ax.set_title(name, color=role(ink), fontweight="bold", loc="left")
     for i, j in outline:
-        ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=1.8, zorder=4))
+        colour = INK if mappable is None or not allowed[i, j] else on(mappable.to_rgba(values[i, j]))
+        ax.add_patch(Rectangle((j - 0.44, i - 0.44), 0.88, 0.88, fill=False, edgecolor=colour, linewidth=1.6, zorder=4))
+    _lower_labels(ax)
     if row_sums:
         sums = np.where(allowed, values, 0).sum(axis=1)
+        beside = {"textcoords": "offset points", "annotation_clip": False, "color": MUTED, "fontsize": SMALL_SIZE}
         for i in range(n):
-            ax.text(m - 0.3, i, f"{sums[i]:{fmt}}", va="center", ha="left", fontsize=SMALL_SIZE, color=MUTED)
-        ax.annotate(
-            "row sum", (m - 0.5, 0), (4, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
-            va="top", ha="left", fontsize=SMALLEST, color=MUTED, annotation_clip=False,
-        ).set_y(-10)  # fmt: skip
+            ax.annotate(_number(sums[i], fmt), (m - 0.5, i), (8, -MIDDLE * SMALL_SIZE), va="baseline", **beside)
+        ax.annotate("row sum", (m - 0.5, -0.5), (8, 5), va="baseline", **beside)
     if colorbar and mappable is not None:
         fig = ax.get_figure(root=True)
         assert fig is not None
@@ -122,7 +123,14 @@ def matrix(
     if columns is not None:
         later(ax, lambda: _turn_labels(ax, list(columns), m))
     if annotate is not False and kind != "mask" and max(n, m) <= LARGEST_VECTOR:
-        later(ax, lambda: _print_values(ax, values, allowed, kind, mappable, fmt, force=bool(annotate)))
+        shown = mappable
+        assert shown is not None
+        later(
+            ax,
+            lambda: _numbers(
+                ax, values, allowed, shown, fmt, (-0.5, -0.5), 1.0, _cell_points(ax, n, m), force=bool(annotate)
+            ),
+        )
     return mappable
 
 
@@ -225,7 +233,7 @@ def _paint(
     n, m = values.shape
     left, top = origin
     if kind == "mask":
-        colormap, norm = COLORMAPS["values"], Normalize(-1.35, 1.35)
+        colormap, norm = COLORMAPS["values"], Normalize(-1.8, 1.8)
         shown = np.ma.masked_array(np.ones_like(values), ~allowed)
     else:
         colormap = COLORMAPS[kind]
@@ -237,51 +245,65 @@ def _paint(
         mappable = ax.imshow(shown, cmap=colormap, norm=norm, extent=box, interpolation="nearest", aspect="equal")
     else:
         x, y = left + cell * np.arange(m + 1), top + cell * np.arange(n + 1)
-        gap = 0.9 if max(n, m) <= 24 else 0.3
-        mesh: QuadMesh = ax.pcolormesh(
-            x, y, shown, cmap=colormap, norm=norm, edgecolors=BACKGROUND, linewidth=gap, zorder=1
-        )
-        mesh.set_antialiased(True)
+        mesh = ax.pcolormesh(x, y, shown, cmap=colormap, norm=norm, edgecolors=BACKGROUND, zorder=1)
+        later(ax, lambda: mesh.set_linewidth(min(0.9, 0.035 * (cell if cell != 1 else _cell_points(ax, n, m)))))
         mappable = mesh
-        forbidden = [Rectangle((x[j], y[i]), cell, cell) for i in range(n) for j in range(m) if not allowed[i, j]]
-        if forbidden:
-            ax.add_collection(
-                PatchCollection(
-                    forbidden,
-                    facecolor=BACKGROUND,
-                    edgecolor=MASK,
-                    hatch="////" if max(n, m) <= 24 else "//////",
-                    linewidth=0.0,
-                    zorder=2,
-                )  # fmt: skip
-            )
+    if not allowed.all():
+        _forbid(ax, allowed, origin, cell)
     return None if kind == "mask" else mappable
 
 
-def _print_values(
+def _forbid(ax: Axes, allowed: np.ndarray, origin: tuple[float, float], cell: float) -> None:
+    """Hatch the forbidden cells: one outline of rectangles, each a run of such cells in rows that are alike."""
+    n, _m = allowed.shape
+    vertices: list[tuple[float, float]] = []
+    first = 0
+    for i in range(1, n + 1):
+        if i < n and (allowed[i] == allowed[first]).all():
+            continue
+        steps = np.flatnonzero(np.diff(np.concatenate([[0], ~allowed[first], [0]]).astype(int)))
+        for j, k in zip(steps[::2], steps[1::2], strict=True):
+            x0, x1 = origin[0] + cell * j, origin[0] + cell * k
+            y0, y1 = origin[1] + cell * first, origin[1] + cell * i
+            vertices += [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]
+        first = i
+    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * (len(vertices) // 5)
+    ax.add_patch(
+        PathPatch(Path(vertices, codes), facecolor=BACKGROUND, edgecolor=MASK, hatch="/////", linewidth=0.0, zorder=2)
+    )
+
+
+def _numbers(
     ax: Axes,
     values: np.ndarray,
     allowed: np.ndarray,
-    kind: str,
-    mappable: ScalarMappable | None,
+    mappable: ScalarMappable,
     fmt: str,
-    force: bool,
+    origin: tuple[float, float],
+    cell: float,
+    points: float,
+    force: bool = False,
 ) -> None:
-    assert mappable is not None
-    width, height = extent(ax)
+    """Print the values into cells of side ``cell`` in data units, which is ``points`` on paper, if they fit."""
     n, m = values.shape
-    cell = min(width / m, height / n)
     texts = [[_number(values[i, j], fmt) if allowed[i, j] else "" for j in range(m)] for i in range(n)]
-    size = _fitting_size([t for row in texts for t in row if t], cell)
-    if size is None:
-        if not force:
-            return
-        size = SMALLEST
+    size = _fitting_size([t for row in texts for t in row if t], points)
+    if size is None and not force:
+        return
+    size = size or SMALLEST
+    down = MIDDLE * size * cell / points
     for i in range(n):
         for j in range(m):
             if texts[i][j]:
+                x, y = origin[0] + cell * (j + 0.5), origin[1] + cell * (i + 0.5) + down
                 colour = on(mappable.to_rgba(values[i, j]))
-                ax.text(j, i, texts[i][j], ha="center", va="center_baseline", fontsize=size, color=colour, zorder=3)
+                ax.text(x, y, texts[i][j], ha="center", va="baseline", fontsize=size, color=colour, zorder=3)
+
+
+def _cell_points(ax: Axes, n: int, m: int) -> float:
+    """The side of a cell in points."""
+    width, height = extent(ax)
+    return min(width / m, height / n)
 
 
 def _number(value: float, fmt: str) -> str:
@@ -300,11 +322,19 @@ def _fitting_size(texts: list[str], cell: float) -> float | None:
 
 def _turn_labels(ax: Axes, labels: list[str], m: int) -> None:
     """Turn the labels of the keys upright where they would touch."""
-    width, height = extent(ax)
-    bottom, top = ax.get_ylim()
-    cell = min(width / m, height / abs(bottom - top))
+    cell = _cell_points(ax, round(abs(np.diff(ax.get_ylim())[0])), m)
     if max(text_size(label, font(SMALL_SIZE))[0] for label in labels) + 4 > cell:
         ax.tick_params(axis="x", labelrotation=90)
         fig = ax.get_figure(root=True)
         if isinstance(fig, Drawing):
             fig.settle()
+
+
+def _lower_labels(ax: Axes) -> None:
+    """Put the labels of the rows on baselines, so that "on" and "the" stand level."""
+    fig = ax.get_figure(root=True)
+    assert fig is not None
+    shift = ScaledTranslation(0, -MIDDLE * SMALL_SIZE / 72, fig.dpi_scale_trans)
+    for label in ax.get_yticklabels():
+        label.set_verticalalignment("baseline")
+        label.set_transform(label.get_transform() + shift)

@@ -54,15 +54,14 @@ ROLES: dict[str, str] = {
     "muted": MUTED,
 }
 
-#: Colours that are the same on both pages: numbers on cells, and masked cells of a large matrix.
+#: The numbers on cells: the same on both pages, as the cells are.
 BLACK = "#000000"
 WHITE = "#ffffff"
-FORBIDDEN = "#8d949c"
 
 
 def _colormap(name: str, *anchors: str) -> LinearSegmentedColormap:
     colormap = LinearSegmentedColormap.from_list(name, anchors, N=256)
-    colormap.set_bad(FORBIDDEN)
+    colormap.set_bad((0, 0, 0, 0))  # a forbidden cell has no colour: it is hatched
     return colormap
 
 

@@ -8,6 +8,7 @@ then do the lanes get widths, from the boxes, the labels and the number of arrow
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from .save import ARROW
 
 BOLD, SMALL = font(TEXT_SIZE, "bold"), font(SMALL_SIZE)
 PAD_X, PAD_Y = 9.0, 6.0
-GAP_X, GAP_Y = 30.0, 26.0
+GAP_X, GAP_Y = 26.0, 20.0
 TRACK = 9.0
 FRAME = 9.0
 TITLE = 17.0
@@ -50,9 +51,12 @@ class _Node:
         if isinstance(given, Matrix):
             measured = _Measured.of(given, cell)
             return cls(
-                role=given.role, matrix=measured, plain=True,
-                width=measured.width(cell) + 4, height=measured.height(cell) + 2,
-            )  # fmt: skip
+                role=given.role,
+                matrix=measured,
+                plain=True,
+                width=measured.width(cell) + 4,
+                height=measured.height(cell) + 2,
+            )
         node = cls(given) if isinstance(given, str) else cls(**given)
         width, height = text_size(node.text, BOLD)
         if node.detail:
@@ -129,7 +133,7 @@ def _route(arrows: list[_Arrow], boxes: Mapping[str, _Node], shape: Point) -> No
     for arrow in sorted(arrows, key=span):
         start, goal = boxes[arrow.source].at, boxes[arrow.target].at
         points = _cheapest(arrow, start, goal, taken, used, shape)
-        for a, b in zip(points, points[1:], strict=False):
+        for a, b in itertools.pairwise(points):
             used[a, b].append(arrow)
         arrow.way = [
             p
@@ -272,11 +276,18 @@ class _Layout:
                 gaps = [g for g in range(min(start, end), max(start, end) + 1) if g % 2 == 0]
                 if gaps and sum(sizes[g] for g in gaps) < 2 * SMALL_SIZE + 14:
                     sizes[gaps[0]] += 8
-        for members in self.groups.values():
+        for name, members in self.groups.items():
             lanes = [self.boxes[key].at[axis] for key in members]
-            sizes[min(lanes) - 1] += FRAME + (TITLE if axis == 1 else 0)
-            sizes[max(lanes) + 1] += FRAME
+            spare = self._frame_spare(members, name) if axis == 0 else 0.0
+            sizes[min(lanes) - 1] += FRAME + spare + (TITLE if axis == 1 else 0)
+            sizes[max(lanes) + 1] += FRAME + spare
         return sizes
+
+    def _frame_spare(self, members: Sequence[str], title: str) -> float:
+        """What a frame is wider by, so that its title ends before the arrows into its first column."""
+        first = min(self.boxes[key].at[0] for key in members)
+        half = max(self.boxes[key].width for key in members if self.boxes[key].at[0] == first) / 2
+        return max(0.0, text_size(title, SMALL)[0] + 16 - half - FRAME)
 
     def _labelled_run(self, arrow: _Arrow) -> int:
         """The run that carries the label: the longest, a horizontal one for preference."""
@@ -306,8 +317,9 @@ class _Layout:
     def _draw_groups(self, sheet: Sheet, places: list[np.ndarray], middles: list[np.ndarray]) -> None:
         for title, members in self.groups.items():
             nodes = [self.boxes[key] for key in members]
-            left = min(middles[0][n.at[0]] - n.width / 2 for n in nodes) - FRAME
-            right = max(middles[0][n.at[0]] + n.width / 2 for n in nodes) + FRAME
+            spare = self._frame_spare(members, title)
+            left = min(middles[0][n.at[0]] - n.width / 2 for n in nodes) - FRAME - spare
+            right = max(middles[0][n.at[0]] + n.width / 2 for n in nodes) + FRAME + spare
             top = min(middles[1][n.at[1]] - n.height / 2 for n in nodes) - FRAME - TITLE
             bottom = max(middles[1][n.at[1]] + n.height / 2 for n in nodes) + FRAME
             sheet.ax.add_patch(
@@ -320,7 +332,7 @@ class _Layout:
                     alpha=0.45,
                     linewidth=0,
                     zorder=0,
-                )  # fmt: skip
+                )
             )
             sheet.text(left + 8, top + 11, title, SMALL, MUTED, ha="left")
 
@@ -337,7 +349,7 @@ class _Layout:
             sheet.text(x, top + name / 2, node.text, BOLD, ink)
             sheet.text(x, top + name + 1 + detail / 2, node.detail, SMALL, MUTED)
         else:
-            sheet.text(x, y, node.text, BOLD, ink, va="center_baseline" if "\n" not in node.text else "center")
+            sheet.text(x, y, node.text, BOLD, ink)
 
     def _ports(self) -> dict[tuple[int, str], float]:
         """Shifts at the ends of arrows, so that those from different boxes do not arrive in one point."""
@@ -400,7 +412,7 @@ class _Layout:
                 gid=ARROW,
                 joinstyle="miter",
                 capstyle="butt",
-            )  # fmt: skip
+            )
         )
         if arrow.label:
             i = self._labelled_run(arrow)
@@ -408,7 +420,7 @@ class _Layout:
             if runs[i][0] == 1:
                 back = 5.0 if i == len(runs) - 1 else 0.0  # the arrow's head takes room
                 x = (x0 + x1 - back * np.sign(x1 - x0)) / 2
-                sheet.text(x, y0 - 2.5, arrow.label, SMALL, INK, va="bottom")
+                sheet.text(x, y0 - 2.5 - 0.6 * SMALL_SIZE, arrow.label, SMALL, INK)
             else:
                 sheet.text(x0 + 5, (y0 + y1) / 2, arrow.label, SMALL, INK, ha="left")
 

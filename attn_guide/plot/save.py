@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path as Outline
-from matplotlib.text import Annotation, Text
+from matplotlib.text import Text
 
 from .figures import SMALLEST, Drawing, style
 from .palette import DARK
@@ -198,11 +198,7 @@ def overlaps(fig: Figure) -> list[str]:
 
 def _quoted(text: Text) -> str:
     content = " ".join(text.get_text().split())
-    return (
-        f"{content if len(content) <= 40 else content[:37] + '...'!r}"
-        if len(content) <= 40
-        else repr(content[:37] + "...")
-    )
+    return repr(content if len(content) <= 40 else content[:37] + "...")
 
 
 def _texts(fig: Figure) -> list[Text]:
@@ -222,7 +218,7 @@ def _texts(fig: Figure) -> list[Text]:
 def _corners(text: Text, renderer: Any) -> np.ndarray:
     """The corners of a text's box in pixels, turned as the text is, shape (4, 2)."""
     full = Text.get_window_extent(text, renderer)  # an Annotation's own would include its arrow
-    angle = text.get_rotation() if not isinstance(text, Annotation) else text.get_rotation()
+    angle = text.get_rotation()
     if angle % 90:
         text.set_rotation(0)
         upright = Text.get_window_extent(text, renderer)
