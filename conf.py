@@ -119,7 +119,7 @@ html_context = {
     "default_mode": "auto",
 }
 html_theme_options = {
-    "logo": {"text": "Attention, a visual guide", "image_light": "_static/logo.svg", "image_dark": "_static/logo.svg"},
+    "logo": {"text": "Attention", "alt_text": "Attention Mechanisms: home", "image_light": "_static/logo.svg", "image_dark": "_static/logo.svg"},
     "icon_links": [
         {"name": "Source on GitHub", "url": f"https://github.com/{REPOSITORY}", "icon": "fa-brands fa-github"}
     ],

@@ -121,9 +121,10 @@ def _argument(tex: str, at: int, name: str) -> tuple[str, int]:
 
 
 def _environments(tex: str, display: bool) -> str:
-    """Rename the environments that latex2mathml lacks; rows outside any environment become an aligned one."""
+    """Rename the environments that latex2mathml lacks; rows outside any environment get one."""
     if display and "\\begin{" not in tex and r"\\" in tex:
-        tex = rf"\begin{{split}}{tex}\end{{split}}"
+        environment = "split" if "&" in tex else "matrix"
+        tex = rf"\begin{{{environment}}}{tex}\end{{{environment}}}"
     tex = re.sub(r"\\(begin|end)\{(?:aligned|align\*?|alignat\*?|eqnarray\*?)\}", r"\\\1{split}", tex)
     tex = re.sub(r"\\(begin|end)\{(?:gathered|gather\*?|multline\*?)\}", r"\\\1{matrix}", tex)
     return re.sub(r"\\(?:begin|end)\{equation\*?\}", "", tex)
@@ -188,6 +189,9 @@ _EXCEPTIONS = {  # letters that Unicode had before it had the alphabets
 }
 _LIMIT_OPERATORS = frozenset("∑∏∐⋃⋂⨁⨂⋁⋀⨆") | {"max", "min", "sup", "inf", "lim", "argmax", "argmin"}
 _OPENING = frozenset("([{⟨⌈⌊|‖")
+_FENCES = frozenset("()[]{}⟨⟩⌈⌉⌊⌋|‖∥")
+_LETTERLIKE = frozenset("∞∅⊤⊥…⋯⋮⋱")
+_TIGHT = frozenset("/|‖∥")
 
 
 def letter(character: str, variant: str) -> str:
@@ -220,6 +224,10 @@ def _mend(parent: Element) -> None:
         parent.text = "".join(letter(character, variant) for character in parent.text)
     if parent.tag == "mspace":
         _mend_space(parent)
+    if parent.tag == "mi" and parent.text == "~":
+        parent.tag, parent.text = "mo", "\N{TILDE OPERATOR}"
+    if parent.tag == "mo":
+        _mend_operator(parent)
     if parent.tag in _UNDER and len(parent) and _names(parent[0]) in _LIMIT_OPERATORS:
         parent.tag = _UNDER[parent.tag]
         parent[0].set("movablelimits", "true")  # beside the operator in running text, under it in display style
@@ -231,6 +239,7 @@ def _mend(parent: Element) -> None:
         _join_letters(parent)
         _join_digit_groups(parent)
         _wrap_tables(parent)
+        _find_signs(parent)
         _space_operators(parent)
 
 
@@ -241,15 +250,43 @@ def _mend_space(space: Element) -> None:
     space.set("width", _SPACES.get(width, width))
 
 
+def _mend_operator(operator: Element) -> None:
+    """Undo what latex2mathml calls an operator and TeX does not, and the spaces that go with it."""
+    text = operator.text or ""
+    if text == "-":
+        operator.text = "\N{MINUS SIGN}"
+    elif text in _LETTERLIKE or (len(text) == 1 and text.isalpha()):
+        operator.tag = "mi"
+        operator.attrib.clear()
+        operator.set("mathvariant", "normal")
+    elif text in _TIGHT or set(text) <= set("′″‴⁗"):
+        operator.attrib.update(lspace="0", rspace="0")
+    if text in _FENCES and "minsize" not in operator.attrib:
+        operator.attrib.setdefault("stretchy", "false")  # only \left and \right stretch
+
+
+#: Accents over one letter, and over several, where the font has the combining character in several widths.
+_ACCENTS = {"^": ("ˆ", "\u0302"), "~": ("˜", "\u0303"), "∼": ("˜", "\u0303"), "¯": ("¯", "")}
+_LINES = {"¯", "―"}
+
+
 def _mend_accent(element: Element) -> None:
-    """A bar is drawn by the macron that stretches, an accent sits close."""
-    accent = element[1]
-    if accent.tag != "mo":
+    """An accent sits close, in the width of what it covers; a line over several letters is a border."""
+    base, accent = element
+    if accent.tag != "mo" or base.tag == "mo":
         return
-    if accent.text in ("―", "¯"):
-        accent.text = "¯" if element.tag == "mover" else "_"
-        accent.set("stretchy", "true")
-    if element.tag == "mover" and accent.text in set("¯^~˙¨→ˇ˘´`˚"):
+    wide = base.tag == "mrow" and len(base) > 1
+    if accent.text in _LINES and (wide or element.tag == "munder" or accent.text == "―"):
+        element.remove(accent)
+        element.set("class", "ag-overline" if element.tag == "mover" else "ag-underline")
+        element.tag = "mrow"
+        element.attrib.pop("accent", None)
+    elif element.tag == "mover" and accent.text in _ACCENTS:
+        accent.text = _ACCENTS[accent.text][wide]
+        accent.set("stretchy", "true" if wide else "false")
+        element.set("accent", "true")
+    elif element.tag == "mover" and accent.text == "→" and accent.get("stretchy"):  # \vec, not \overrightarrow
+        accent.text = "\u20d7"
         element.set("accent", "true")
 
 
@@ -294,6 +331,15 @@ def _join_digit_groups(row: Element) -> None:
             after.text = f"{before.text},{after.text}"
             row.remove(before)
             row.remove(comma)
+
+
+def _find_signs(row: Element) -> None:
+    """A minus after an operator is a sign, not a subtraction."""
+    children = list(row)
+    for before, sign in zip(children, children[1:], strict=False):
+        after_operator = before.tag == "mo" and (before.text or "") not in (*")]}⟩⌉⌋!", "|")
+        if sign.tag == "mo" and sign.text in ("−", "+", "±") and (after_operator or before.tag == "mspace"):
+            sign.set("form", "prefix")
 
 
 def _wrap_tables(row: Element) -> None:

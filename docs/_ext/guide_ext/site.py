@@ -78,6 +78,16 @@ def public_name(module: ModuleType, name: str) -> str:
     return f"attn_guide.{name}" if same else f"{module.__name__}.{name}"
 
 
+def own_members(cls: type) -> list[str]:
+    """The public methods and properties that a class defines itself, with a docstring; not what a base class adds."""
+    found = []
+    for name, member in vars(cls).items():
+        function = getattr(member, "fget", None) or getattr(member, "func", None) or getattr(member, "__func__", member)
+        if not name.startswith("_") and getattr(function, "__module__", "") == cls.__module__ and function.__doc__:
+            found.append(name)
+    return found
+
+
 def api_page(module: ModuleType, *, with_examples: bool) -> str:
     """The reStructuredText of one module's page."""
     short = module.__name__.removeprefix("attn_guide.")
@@ -98,7 +108,8 @@ def api_page(module: ModuleType, *, with_examples: bool) -> str:
         target, full = getattr(module, name), public_name(module, name)
         if inspect.isclass(target):
             kind = "autoexception" if issubclass(target, Exception) else "autoclass"
-            lines += [f".. {kind}:: {full}", "   :members:", ""]
+            members = ", ".join(own_members(target))
+            lines += [f".. {kind}:: {full}", *([f"   :members: {members}"] if members else []), ""]
         elif callable(target):
             lines += [f".. autofunction:: {full}", ""]
         else:
@@ -131,21 +142,27 @@ def _write_api_pages(app: Sphinx) -> None:
 def _resolve_alias(
     app: Sphinx, env: BuildEnvironment, node: nodes.Element, contnode: nodes.Element
 ) -> nodes.Element | None:
-    """Resolve ``ag.name``, ``attn_guide.module.name`` and ``module.name`` to where the object is documented."""
-    target = node.get("reftarget", "")
-    if node.get("refdomain") != "py" or "." not in target:
+    """Resolve ``ag.name``, ``attn_guide.module.name`` and a bare ``name`` to where the object is documented."""
+    if node.get("refdomain") != "py":
         return None
-    path = target.removeprefix("ag.").removeprefix("attn_guide.")
-    for candidate in (f"attn_guide.{path}", f"attn_guide.{path.rpartition('.')[2]}"):
-        for entry in env.domains.python_domain.find_obj(env, None, None, candidate, None, 0):
+    path = node.get("reftarget", "").removeprefix("ag.").removeprefix("attn_guide.")
+    exact, fuzzy = 0, 1
+    for candidate, mode in ((f"attn_guide.{path}", exact), (f"attn_guide.{path.rpartition('.')[2]}", exact), (path, fuzzy)):
+        found = {entry.node_id: (name, entry) for name, entry in _find(env, candidate, mode)}
+        if len(found) == 1:
+            name, entry = found.popitem()[1]
             try:
-                uri = app.builder.get_relative_uri(node["refdoc"], entry[1].docname)
+                uri = app.builder.get_relative_uri(node["refdoc"], entry.docname)
             except NoUri:
                 return None
-            reference = nodes.reference("", "", internal=True, refuri=f"{uri}#{entry[1].node_id}", reftitle=entry[0])
+            reference = nodes.reference("", "", internal=True, refuri=f"{uri}#{entry.node_id}", reftitle=name)
             reference += contnode
             return reference
     return None
+
+
+def _find(env: BuildEnvironment, name: str, mode: int) -> list[tuple[str, Any]]:
+    return env.domains.python_domain.find_obj(env, "", "", name, "obj", mode)
 
 
 # --- what stands behind a chapter -----------------------------------------------------------------------------------
