@@ -146,20 +146,19 @@ def test_concatenating_then_projecting_is_a_sum_over_heads(claim):
 
 @pytest.mark.claim("concepts-heads-cost")
 def test_the_number_of_heads_changes_no_parameter_and_no_product(claim):
-    """d_model = 768 cut into 1 to 96 heads, n = 512: parameters, multiplications of the products, exponentials."""
+    """A layer with d_model = 768 cut into 1 to 96 heads, on n = 512 tokens: parameters, products and exponentials."""
     heads = [1, 2, 4, 8, 12, 16, 24, 48, 96]
     d_model, n = 768, 512
-    parameters, products, exponentials = [], [], []
-    for h in heads:
-        w = np.zeros((d_model, d_model), np.float32)
-        params = ag.MultiHeadParams(w_q=w, w_k=w, w_v=w, w_o=w, num_heads=h)
-        q = ag.split_heads(np.zeros((n, d_model), np.float32), h)  # (h, n, d_k)
-        parameters.append(params.count())
-        products.append(4 * n * d_model**2 + 2 * q.shape[0] * n * n * q.shape[2])
-        exponentials.append(q.shape[0] * n * n)
-    claim.check("parameters", parameters, expected=4 * d_model**2, why="four square projections, whatever h")
-    claim.check("multiplications of the matrix products", products, expected=products[0], why="h * d_k is d_model")
-    claim.check("exponentials", exponentials, expected=[h * n * n for h in heads], why="h matrices of n x n")
+    w = np.zeros((d_model, d_model), np.float32)
+    layers = [ag.MultiHeadParams(w_q=w, w_k=w, w_v=w, w_o=w, num_heads=h) for h in heads]
+    costs = [ag.attention_flops(n, d_model, num_heads=h) for h in heads]
+    claim.check("parameters", [p.count() for p in layers], expected=4 * d_model**2, why="four square matrices")
+    claim.check(
+        "multiply-adds of the matrix products", [c.macs for c in costs], expected=costs[0].macs, why="h * d_k = d_model"
+    )
+    claim.check(
+        "exponentials", [c.exponentials for c in costs], expected=[h * n * n for h in heads], why="h matrices n x n"
+    )
     claim.note(heads=heads, n=n, d_model=d_model)
 
 
@@ -262,9 +261,15 @@ def test_unscaled_weights_saturate_and_scaled_ones_do_not(claim):
     )  # fmt: skip
     claim.check("largest weight at d_k = 512, 1/d_k", top["1/d_k"][-1], expected=1 / n, tolerance=0.01, why="uniform")
     claim.note(
-        widths=WIDTHS, n=n, rows=rows, largest_weight_no_scaling=top["no scaling"], largest_weight_one_over_d_k=top["1/d_k"],
-        entropy_no_scaling=entropy["no scaling"], entropy_scaled=entropy["1/sqrt(d_k)"], entropy_one_over_d_k=entropy["1/d_k"],
-    )  # fmt: skip
+        widths=WIDTHS,
+        n=n,
+        rows=rows,
+        largest_weight_no_scaling=top["no scaling"],
+        largest_weight_one_over_d_k=top["1/d_k"],
+        entropy_no_scaling=entropy["no scaling"],
+        entropy_scaled=entropy["1/sqrt(d_k)"],
+        entropy_one_over_d_k=entropy["1/d_k"],
+    )
 
 
 @pytest.mark.claim("concepts-one-over-d-k")
@@ -282,7 +287,7 @@ def test_dividing_by_d_k_leaves_almost_nothing(claim):
 
 @pytest.mark.claim("concepts-gradient-tails")
 def test_saturation_makes_gradients_heavy_tailed(claim):
-    """The Frobenius norm of the softmax Jacobian over 4000 rows (n = 10, d_k = 512) and 500 rows (n = 512, d_k = 64)."""
+    """Frobenius norms of the softmax Jacobian: 4000 rows (n = 10, d_k = 512) and 500 rows (n = 512, d_k = 64)."""
     rng = claim.rng(11)
     for n, d_k, rows in ((10, 512, 4000), (512, 64, 500)):
         raw = score_rows(rng, rows, n, d_k)
@@ -291,8 +296,11 @@ def test_saturation_makes_gradients_heavy_tailed(claim):
             mean, error = mean_with_error(norms)
             low, high = np.quantile(norms, [0.05, 0.95])
             claim.note(**{
-                f"{name} n={n} mean": mean, f"{name} n={n} standard error": error, f"{name} n={n} median": float(np.median(norms)),
-                f"{name} n={n} 5 percent": float(low), f"{name} n={n} 95 percent": float(high),
+                f"{name} n={n} mean": mean,
+                f"{name} n={n} standard error": error,
+                f"{name} n={n} median": float(np.median(norms)),
+                f"{name} n={n} 5 percent": float(low),
+                f"{name} n={n} 95 percent": float(high),
                 f"{name} n={n} share below 0.01": float(np.mean(norms < 0.01)),
             })  # fmt: skip
     m = claim.notes
@@ -459,3 +467,182 @@ def test_dropout_breaks_the_row_sums(claim):
     claim.note(
         low=float(low), high=float(high), smallest=float(sums.min()), largest=float(sums.max()), rows=20_000, p=0.1
     )
+
+
+# ------------------------------------------------------------------------------------------------ positions
+
+
+def random_layer(rng: np.random.Generator, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw W_Q, W_K and W_V, each (d, d), that keep the variance of what they project."""
+    w_q, w_k, w_v = rng.standard_normal((3, d, d)) / sqrt(d)
+    return w_q, w_k, w_v
+
+
+@pytest.mark.claim("concepts-equivariance")
+def test_without_positions_attention_commutes_with_permutations(claim):
+    """Outputs of 100 random layers for x and for x in another order, n = 10, d_model = 16."""
+    rng = claim.rng(18)
+    worst = 0.0
+    for _ in range(100):
+        x, weights, order = rng.standard_normal((10, 16)), random_layer(rng, 16), rng.permutation(10)
+        there, here = ag.self_attention(x[order], *weights), ag.self_attention(x, *weights)[order]
+        worst = max(worst, float(np.abs(there - here).max()))
+    claim.below("largest difference", worst, 1e-12, "rounding")
+    claim.note(layers=100)
+
+
+@pytest.mark.claim("concepts-causal-order")
+def test_a_causal_mask_breaks_equivariance_by_itself(claim):
+    """The same with a causal mask; and the mean square of outputs by position, 400 sequences of 64 random tokens."""
+    rng = claim.rng(19)
+    smallest = np.inf
+    for _ in range(100):
+        x, weights, order = rng.standard_normal((10, 16)), random_layer(rng, 16), np.roll(np.arange(10), 1)
+        there = ag.self_attention(x[order], *weights, is_causal=True)
+        here = ag.self_attention(x, *weights, is_causal=True)[order]
+        smallest = min(smallest, float(np.abs(there - here).max()))
+    claim.above("smallest difference over 100 layers, tokens moved on by one", smallest, 0.1)
+    q, k, v = rng.standard_normal((3, 400, 64, 64))
+    square = (ag.scaled_dot_product_attention(q, k, v, is_causal=True) ** 2).mean(axis=(0, 2))  # (64,)
+    positions = np.array([1, 2, 4, 16, 64])
+    claim.below(
+        "change of the mean square output from one listed position to the next", np.diff(square[positions - 1]), 0.0
+    )
+    claim.note(positions=positions, mean_square=square[positions - 1])
+
+
+@pytest.mark.claim("concepts-positions-break-equivariance")
+def test_every_position_scheme_breaks_equivariance(claim):
+    """The smallest of 20 differences between output of x reordered and output reordered, for five schemes."""
+    rng = claim.rng(20)
+    n, d = 10, 16
+    table, biases = ag.init_learned_positions(n, d, rng=rng, std=1.0), rng.standard_normal((32, 1))
+
+    def layer(x: np.ndarray, weights: tuple[np.ndarray, ...], scheme: str) -> np.ndarray:
+        if scheme == "sinusoidal":
+            x = x + ag.sinusoidal_positions(n, d)
+        elif scheme == "learned":
+            x = x + ag.learned_positions(table, n)
+        q, k, v = (x @ w for w in weights)
+        if scheme == "RoPE":
+            q, k = ag.apply_rope(q), ag.apply_rope(k)
+        bias = {"T5": lambda: ag.t5_relative_bias(biases, n)[0], "ALiBi": lambda: ag.alibi_bias(1, n)[0]}.get(scheme)
+        return ag.scaled_dot_product_attention(q, k, v, attn_mask=bias() if bias else None)
+
+    for scheme in ("none", "sinusoidal", "learned", "T5", "RoPE", "ALiBi"):
+        differences = []
+        for _ in range(20):
+            x, weights, order = rng.standard_normal((n, d)), random_layer(rng, d), np.roll(np.arange(n), 3)
+            differences.append(np.abs(layer(x[order], weights, scheme) - layer(x, weights, scheme)[order]).max())
+        if scheme == "none":
+            claim.below("largest difference, none", max(differences), 1e-12, "rounding")
+        else:
+            claim.above(f"smallest difference, {scheme}", min(differences), 1e-4)
+
+
+@pytest.mark.claim("concepts-positions-values")
+def test_added_positions_enter_the_values_too(claim):
+    """With W_Q = W_K = 0 every weight is 1/n: how far do outputs still change when positions are added, or rotated?"""
+    rng = claim.rng(21)
+    n, d = 12, 16
+    x, w_v, zero = rng.standard_normal((n, d)), rng.standard_normal((d, d)) / 4.0, np.zeros((d, d))
+    plain = ag.self_attention(x, zero, zero, w_v)
+    added = ag.self_attention(x + ag.sinusoidal_positions(n, d), zero, zero, w_v)
+    still = np.zeros((n, d))  # the queries and keys
+    rotated = ag.scaled_dot_product_attention(ag.apply_rope(still), ag.apply_rope(still), x @ w_v)
+    claim.above("change by added sinusoidal positions", np.abs(added - plain).max(), 0.1)
+    claim.check("change by RoPE", np.abs(rotated - plain).max(), expected=0.0, tolerance=1e-12, why="rounding")
+
+
+@pytest.mark.claim("concepts-rope-offset")
+def test_rope_scores_depend_on_the_offset_alone(claim):
+    """Scores of 40 rotated queries and keys of width 64, all positions moved by 1 to 1,000,000."""
+    rng = claim.rng(22)
+    q, k = rng.standard_normal((2, 40, 64))
+
+    def scores(shift: int) -> np.ndarray:
+        return ag.attention_scores(ag.apply_rope(q, shift), ag.apply_rope(k, shift))
+
+    for shift in (1, 1000, 1_000_000):
+        claim.below(
+            f"largest change, moved by {shift}", np.abs(scores(shift) - scores(0)).max(), 1e-8, "rounding of the angles"
+        )
+    apart = ag.attention_scores(ag.apply_rope(q, 7), ag.apply_rope(k))
+    claim.above("largest change when only the queries move, by 7", np.abs(apart - scores(0)).max(), 0.1)
+    lengths = np.linalg.norm(ag.apply_rope(q), axis=-1) - np.linalg.norm(q, axis=-1)
+    claim.below("largest change of a length", np.abs(lengths).max(), 1e-12, "rounding")
+
+
+@pytest.mark.claim("concepts-sinusoidal-offset")
+def test_sinusoidal_products_depend_on_the_offset_alone(claim):
+    """Dot products of the position vectors of 200 positions, d_model = 64, against the same moved by 1000."""
+    p, moved = ag.sinusoidal_positions(200, 64), ag.sinusoidal_positions(np.arange(1000, 1200), 64)
+    claim.below(
+        "largest difference of dot products after moving by 1000", np.abs(p @ p.T - moved @ moved.T).max(), 1e-9
+    )
+    claim.check(
+        "square length of every position vector",
+        (p[:20] ** 2).sum(axis=-1),
+        expected=32.0,
+        tolerance=1e-12,
+        why="d_model / 2",
+    )
+    # Moving on by 5 turns each pair of columns by a fixed angle: one matrix for every position.
+    turn = np.zeros((64, 64))
+    for i in range(32):
+        c, s = np.cos(5 * 10_000 ** (-i / 32)), np.sin(5 * 10_000 ** (-i / 32))
+        turn[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = [[c, -s], [s, c]]
+    claim.below("error of one matrix that moves every position on by 5", np.abs(p[:-5] @ turn - p[5:]).max(), 1e-12)
+
+
+# ------------------------------------------------------------------------------------------------ beside the layer
+
+
+@pytest.mark.claim("concepts-crossovers")
+def test_where_attention_costs_as_much_as_the_rest(claim):
+    """Multiply-adds from ag.attention_flops and ag.feed_forward_flops (d_ff = 4 d_model), for three widths."""
+    for d in (512, 768, 4096):
+        for times, name in ((2, "projections"), (4, "feed-forward"), (6, "both")):
+            n = times * d
+            attention, feed_forward = ag.attention_flops(n, d), ag.feed_forward_flops(n, d)
+            rest = {
+                "projections": attention.projections,
+                "feed-forward": feed_forward.macs,
+                "both": attention.projections + feed_forward.macs,
+            }[name]
+            claim.check(f"n² part over {name} at n = {n}, d = {d}", attention.quadratic / rest, expected=1.0)
+    short = ag.attention_flops(512, 768)
+    claim.note(share_at_512=short.quadratic / (short.macs + ag.feed_forward_flops(512, 768).macs))
+
+
+@pytest.mark.claim("concepts-chunks")
+def test_attention_in_chunks_is_exact(claim):
+    """n = 257 tokens in chunks of 64: chunks of queries, and chunks of keys joined by their log-sum-exp."""
+    rng = claim.rng(23)
+    q, k, v = rng.standard_normal((3, 257, 32))
+    whole = ag.scaled_dot_product_attention(q, k, v)
+    starts = range(0, 257, 64)
+    rows = np.concatenate([ag.scaled_dot_product_attention(q[i : i + 64], k, v) for i in starts])
+    claim.below("largest difference, chunks of queries", np.abs(rows - whole).max(), 1e-13, "rounding")
+    parts = [ag.scaled_dot_product_attention(q, k[i : i + 64], v[i : i + 64]) for i in starts]  # each (257, 32)
+    sizes = [ag.log_sum_exp(ag.attention_scores(q, k[i : i + 64])) for i in starts]  # each (257,)
+    shares = ag.softmax(np.stack(sizes), axis=0)  # (chunks, 257): how much of each row's weight a chunk holds
+    joined = (shares[..., None] * np.stack(parts)).sum(axis=0)
+    claim.below("largest difference, chunks of keys", np.abs(joined - whole).max(), 1e-13, "rounding")
+    claim.note(n=257, chunk=64)
+
+
+@pytest.mark.claim("concepts-cache")
+def test_a_new_token_needs_its_own_key_and_value(claim):
+    """The last row of causal attention over 20 tokens, from 19 cached keys and values, with and without its own."""
+    rng = claim.rng(24)
+    x = rng.standard_normal((20, 16))
+    w_q, w_k, w_v = random_layer(rng, 16)
+    full = ag.self_attention(x, w_q, w_k, w_v, is_causal=True)[-1:]  # (1, 16)
+    k, v, q = x[:-1] @ w_k, x[:-1] @ w_v, x[-1:] @ w_q
+    without = ag.scaled_dot_product_attention(q, k, v)
+    k, v = np.concatenate([k, x[-1:] @ w_k]), np.concatenate([v, x[-1:] @ w_v])
+    claim.below(
+        "difference with the new key and value", np.abs(ag.scaled_dot_product_attention(q, k, v) - full).max(), 1e-13
+    )
+    claim.above("difference with the new query alone", np.abs(without - full).max(), 0.01)
