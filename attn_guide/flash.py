@@ -8,12 +8,12 @@ scores is made, used and forgotten, and the memory in use does not depend on the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from itertools import pairwise
 from math import ceil, log, sqrt
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ._checks import (
     as_float_array,
@@ -95,32 +95,49 @@ def flash_attention(
     return_lse: bool = False,
 ) -> Any:
     """Attend exactly, one tile of scores at a time: memory grows with the length and not with its square."""
-    call = _prepare(query, key, value, attn_mask, is_causal, mask_mod, scale, enable_gqa, softcap)
+    call = prepare(query, key, value, attn_mask, is_causal, mask_mod, scale, enable_gqa, softcap)
     block_q, block_k = check_integer("block_q", block_q, least=1), check_integer("block_k", block_k, least=1)
+
+    def open_head(at: tuple[int, ...]) -> Head:
+        k, v = call.kv(at)
+        tiles = cut_keys(k, v, block_k)
+        return find_limits(call, k, v), lambda rows: _visible_tiles(call, tiles, at, rows)
+
+    out, lse = attend_heads(call, block_q, open_head)
+    return (out, lse) if return_lse else out
+
+
+def attend_heads(
+    call: Call, block_q: int, open_head: Callable[[tuple[int, ...]], Head], stride: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run all heads on the thread pool; return the output (..., n, d_v) and log-sum-exp (..., n).
+
+    ``open_head(at)`` gives the limits of head ``at`` and the function that lists the tiles a block of ``block_q``
+    queries, ``stride`` apart, sees.
+    """
     out = np.zeros((*call.lead, call.n, call.d_v), call.dtype)
     lse = np.full((*call.lead, call.n), -np.inf, call.compute)
 
     def attend_span(task: tuple[tuple[int, ...], range]) -> None:
         at, span = task
-        head = _load_head(call, at, block_k)
-        for rows in _cut(span, block_q):
-            q = call.scaled_query(at, rows)
-            tiles = _visible_tiles(call, head, at, rows)
-            out[(*at, rows)], lse[(*at, rows)] = attend_tiles(q, tiles, call.d_v, head.limits, call.softcap)
+        limits, tiles_of = open_head(at)
+        for rows in cut(span, block_q):
+            q, row = call.scaled_query(at, rows), (*at, rows)
+            out[row], lse[row] = attend_tiles(q, tiles_of(rows), call.d_v, limits, call.softcap)
 
-    parallel(attend_span, _spans(call, block_q))
-    return (out, lse) if return_lse else out
+    parallel(attend_span, _spans(call, block_q, stride))
+    return out, lse
 
 
 def attend_tiles(
-    q: np.ndarray, tiles: Iterable[Tile], d_v: int, limits: Limits | None, softcap: float | None = None
+    q: np.ndarray, tiles: Iterable[Tile], d_v: int, limits: Limits, softcap: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Attend the rows of ``q`` to a stream of tiles; return their outputs (r, d_v) and log-sum-exps (r,).
 
     ``q`` (r, d_k) comes multiplied by ``scale * log2 e``, so that scores are powers of two: ``exp2`` is the
     cheapest exponential. ``limits`` allows for leaving out the maximum where no score can overflow.
     """
-    with_maximum = limits is None or not _safe_without_maximum(q, limits, softcap)
+    with_maximum = not _safe_without_maximum(q, limits, softcap)
     top = np.full(len(q), -np.inf, q.dtype) if with_maximum else np.zeros(len(q), q.dtype)  # (r,)
     total, mixed = np.zeros(len(q), q.dtype), np.zeros((len(q), d_v), q.dtype)  # (r,), (r, d_v)
     scratch = np.empty(0, q.dtype)
@@ -210,7 +227,7 @@ def flash_attention_backward(
     block_k: int = 512,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the gradients of ``flash_attention``: each tile of weights is made again from the log-sum-exp."""
-    call = _prepare(query, key, value, attn_mask, is_causal, mask_mod, scale, enable_gqa, softcap)
+    call = prepare(query, key, value, attn_mask, is_causal, mask_mod, scale, enable_gqa, softcap)
     block_q, block_k = check_integer("block_q", block_q, least=1), check_integer("block_k", block_k, least=1)
     shape = (*call.lead, call.n, call.d_v)
     g, o = (_saved(name, x, shape) for name, x in (("grad_out", grad_out), ("out", out)))
@@ -220,10 +237,10 @@ def flash_attention_backward(
 
     def differentiate_group(kv: tuple[int, ...]) -> None:
         for at in call.query_heads(kv):  # they share dk and dv, so one thread adds them up
-            head = _load_head(call, at, block_k)
-            for rows in _cut(range(call.n), block_q):
+            key_tiles = cut_keys(*call.kv(at), block_k)
+            for rows in cut(range(call.n), block_q):
                 row = (*at, rows)
-                q, tiles = call.scaled_query(at, rows), _visible_tiles(call, head, at, rows)
+                q, tiles = call.scaled_query(at, rows), _visible_tiles(call, key_tiles, at, rows)
                 saved = (x[row].astype(call.compute, copy=False) for x in (g, o, log_sum))
                 dq[row] = _differentiate_rows(q, tiles, *saved, call, dk[kv], dv[kv])
 
@@ -298,83 +315,75 @@ class Limits(NamedTuple):
     plain_values: bool
 
 
-class _Head(NamedTuple):
-    tiles: list[Tile]
-    limits: Limits | None
+#: What ``open_head`` returns: the limits of a head, and rows -> the tiles that they see.
+Head: TypeAlias = tuple[Limits, Callable[[slice], Iterable[Tile]]]
 
 
-def find_limits(k: np.ndarray, v: np.ndarray) -> Limits:
+def find_limits(call: Call, k: np.ndarray, v: np.ndarray) -> Limits:
     """Return the length of the longest key, and whether each column of values is 0 or of ordinary size."""
+    if call.bias is not None:
+        return Limits(np.inf, False)  # a bias may take a score anywhere
     longest = float(np.sqrt(np.max(np.einsum("md,md->m", k, k), initial=0.0)))
     size = np.maximum(v.max(axis=0, initial=0.0), -v.min(axis=0, initial=0.0))  # (d_v,)
     return Limits(longest, bool(np.all((size == 0.0) | ((size > 1e-20) & (size < 1e20)))))
 
 
-def _load_head(call: Call, at: tuple[int, ...], block_k: int) -> _Head:
-    """Cut the keys and values of head ``at`` into tiles, keys transposed so that products read them in order."""
-    k, v = call.kv(at)
-    tiles = [Tile(keys, np.ascontiguousarray(k[keys].T), v[keys]) for keys in _cut(range(len(k)), block_k)]
-    return _Head(tiles, None if call.bias is not None else find_limits(k, v))
+def cut(span: range, size: int) -> list[slice]:
+    """Cut a range of positions into slices of ``size`` positions."""
+    step = size * span.step
+    return [slice(i, min(i + step, span.stop), span.step) for i in range(span.start, span.stop, step)]
 
 
-def _visible_tiles(call: Call, head: _Head, at: tuple[int, ...], rows: slice) -> Iterator[Tile]:
-    """Yield the tiles of which the query rows see anything, with what masks them."""
-    for tile in head.tiles:
+def cut_keys(k: np.ndarray, v: np.ndarray, step: int) -> list[Tile]:
+    """Cut the keys and values of a head into tiles, keys transposed so that products read them in order."""
+    return [Tile(keys, np.ascontiguousarray(k[keys].T), v[keys]) for keys in cut(range(len(k)), step)]
+
+
+def _visible_tiles(call: Call, tiles: list[Tile], at: tuple[int, ...], rows: slice) -> Iterator[Tile]:
+    """Yield the tiles of which the query rows see anything, each with what masks it."""
+    for tile in tiles:
         start, stop = tile.keys.start, tile.keys.stop
-        if call.is_causal:  # cut where the diagonal starts and ends: only the part between needs a mask
+        ends = {start, stop}
+        if call.is_causal:
             if start >= rows.stop:
                 return
-            stop = min(stop, rows.stop)
-            cuts = sorted({start, min(max(start, rows.start), stop), stop})
-        else:
-            cuts = [start, stop]
-        for a, b in pairwise(cuts):
-            part = tile if (a, b) == (start, tile.keys.stop) else Tile(
-                slice(a, b), tile.key_t[:, a - start : b - start], tile.value[a - start : b - start]
-            )
-            masked = _mask_tile(call, part, at, rows)
+            # Keys before the first row are open to all rows and need no mask: cut them off from the diagonal.
+            ends = {start, min(max(start, rows.start), stop), min(stop, rows.stop)}
+        for a, b in pairwise(sorted(ends)):
+            near, far = a - start, b - start
+            part = Tile(slice(a, b), tile.key_t[:, near:far], tile.value[near:far])
+            masked = mask_tile(call, part, at, rows)
             if masked is not None:
                 yield masked
 
 
-def _mask_tile(call: Call, tile: Tile, at: tuple[int, ...], rows: slice) -> Tile | None:
-    """Return the tile with its bias and mask, or None if it is masked entirely."""
-    bias = allowed = None
-    keys = tile.keys
+def mask_tile(call: Call, tile: Tile, at: tuple[int, ...], rows: slice) -> Tile | None:
+    """Return the tile with its bias and mask added, or None if the rows see none of it."""
+    bias, allowed = None, tile.allowed
     if call.bias is not None:
-        bias = call.bias[(*at, rows, keys)]
+        bias = call.bias[(*at, rows, tile.keys)]
         if bias.max() == -np.inf:
             return None
-    if call.is_causal and keys.stop - 1 > rows.start:
-        allowed = _causal_tile(rows.stop - rows.start, keys.stop - keys.start, rows.start - keys.start)
-    for extra in call.masks(at, rows, keys):
-        if not extra.any():
+    for mask in call.masks(at, rows, tile.keys):
+        if not mask.any():
             return None
-        if not extra.all():
-            allowed = extra if allowed is None else allowed & extra
+        if not mask.all():
+            allowed = mask if allowed is None else allowed & mask
     return tile._replace(bias=bias, allowed=allowed)
 
 
-@lru_cache(maxsize=8)
-def _causal_tile(r: int, c: int, offset: int) -> np.ndarray:
-    """Return the causal mask of r rows against c keys that start ``offset`` before the first row."""
-    return np.arange(r)[:, None] + offset >= np.arange(c)
-
-
-def _cut(span: range, step: int) -> list[slice]:
-    return [slice(i, min(i + step, span.stop)) for i in range(span.start, span.stop, step)]
-
-
-def _spans(call: Call, block_q: int) -> list[tuple[tuple[int, ...], range]]:
+def _spans(call: Call, block_q: int, stride: int = 1) -> list[tuple[tuple[int, ...], range]]:
     """Return the work as (head, query rows): whole heads, or parts of heads where there are few heads.
 
-    Late causal rows see the most keys, so they go first and the short pieces fill the gaps at the end.
+    Late causal rows see the most keys, so they go first and the short pieces fill the gaps at the end. With a
+    ``stride`` each span holds every stride-th row.
     """
     heads = list(np.ndindex(call.lead))
-    pieces = ceil(2 * num_threads() / max(1, len(heads)))
-    step = max(block_q, block_q * ceil(call.n / (pieces * block_q)))
-    starts = range(0, call.n, step)
-    return [(at, range(i, min(i + step, call.n))) for i in reversed(starts) for at in heads]
+    pieces = ceil(2 * num_threads() / max(1, len(heads) * stride))
+    size = block_q * ceil(call.n / (pieces * block_q * stride)) * stride
+    starts = reversed(range(0, call.n, max(1, size)))
+    spans = [range(a + r, min(a + size, call.n), stride) for a in starts for r in range(stride)]
+    return [(at, span) for span in spans for at in heads if span]
 
 
 # ------------------------------------------------------------------------------------------ the arguments
@@ -422,18 +431,40 @@ class Call(NamedTuple):
         """Return query rows (r, d_k) such that their products with keys are scores as powers of two."""
         return self.q[(*at, rows)].astype(self.compute) * self.compute.type(self.scale * _LOG2_E)
 
-    def masks(self, at: tuple[int, ...], rows: slice, keys: slice) -> Iterator[np.ndarray]:
-        """Yield the boolean masks (r, c) that hold on one tile."""
+    def batch_and_head(self, at: tuple[int, ...]) -> tuple[int, int]:
+        """Return the b and h that a ``mask_mod`` is called with: b counts through all dimensions before the heads."""
+        b = int(np.ravel_multi_index(at[:-1], self.lead[:-1])) if len(at) > 1 else 0
+        return b, at[-1] if at else 0
+
+    def masks(self, at: tuple[int, ...], rows: slice, keys: Any) -> Iterator[np.ndarray]:
+        """Yield the boolean masks (r, c) that hold on one tile; ``keys`` is a slice or an array of indices."""
+        q_idx = np.arange(rows.start, rows.stop, rows.step)
+        kv_idx = np.arange(keys.start, keys.stop, keys.step) if isinstance(keys, slice) else keys
+        if self.is_causal and kv_idx[-1] > rows.start:
+            yield q_idx[:, None] >= kv_idx
         if self.allowed is not None:
             yield self.allowed[(*at, rows, keys)]
         if self.mask_mod is not None:
-            b = int(np.ravel_multi_index(at[:-1], self.lead[:-1])) if len(at) > 1 else 0
-            q_idx, kv_idx = np.arange(rows.start, rows.stop)[:, None], np.arange(keys.start, keys.stop)[None, :]
-            seen = self.mask_mod(b, at[-1] if at else 0, q_idx, kv_idx)
-            yield as_mask("mask_mod", seen, (q_idx.size, kv_idx.size), boolean=True)
+            b, h = self.batch_and_head(at)
+            stride = keys.step or 1 if isinstance(keys, slice) and keys.step == rows.step else 0
+            yield _evaluate(self.mask_mod, b, h, q_idx, kv_idx, stride)
 
 
-def _prepare(
+def _evaluate(
+    mask_mod: Callable[..., Any], b: int, h: int, q_idx: np.ndarray, kv_idx: np.ndarray, stride: int
+) -> np.ndarray:
+    """Return a predicate on one tile as booleans (r, c); rows and keys ``stride`` apart, or 0 where they are not."""
+    if stride and getattr(mask_mod, "relative", False):
+        # The predicate depends on kv - q alone, so r + c - 1 evaluations fill the tile: a view that slides along.
+        offset = np.arange(kv_idx[0] - q_idx[-1], kv_idx[-1] - q_idx[0] + 1, stride)
+        first = np.maximum(0, -offset)
+        seen = as_mask("mask_mod", mask_mod(b, h, first, first + offset), (1, offset.size), boolean=True)
+        return sliding_window_view(seen[0], kv_idx.size)[::-1]
+    cells = mask_mod(b, h, q_idx[:, None], kv_idx[None, :])
+    return as_mask("mask_mod", cells, (q_idx.size, kv_idx.size), boolean=True)
+
+
+def prepare(
     query: Any,
     key: Any,
     value: Any,
