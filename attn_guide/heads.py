@@ -15,7 +15,8 @@ and values.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from copy import deepcopy
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -24,21 +25,32 @@ from ._checks import (
     as_float_array,
     check_integer,
     check_ndim,
+    check_positive,
     check_rng,
     compute_dtype,
     same_float_dtype,
 )
-from .core import MaskMod, ScoreMod, scaled_dot_product_attention
+from .core import (
+    MaskMod,
+    ScoreMod,
+    scaled_dot_product_attention,
+    scaled_dot_product_attention_backward,
+)
 
 __all__ = [
+    "LatentParams",
     "MultiHeadParams",
     "init_multi_head",
+    "init_multi_head_latent",
     "merge_heads",
     "multi_head_attention",
+    "multi_head_attention_backward",
+    "multi_head_latent_attention",
     "split_heads",
 ]
 
-#: ``rope(x, positions) -> x``: turns queries or keys (..., heads, length, d_k) by the positions (length,).
+#: ``rope(x, positions) -> x``: turns queries or keys (..., heads, length, d_k) by the positions (length,), as
+#: ``apply_rope`` does. Turning by ``-positions`` must undo it.
 Rope = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -203,16 +215,66 @@ class MultiHeadParams:
         """Width of a value in one head."""
         return self.w_o.shape[0] // self.num_heads
 
+    def project(self, query: Any, key: Any, value: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the queries, keys and values of all heads.
+
+        Parameters
+        ----------
+        query : array_like, (..., n, d_model)
+        key : array_like, (..., m, d_key)
+        value : array_like, (..., m, d_value)
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            q (..., h, n, d_k), k (..., h_kv, m, d_k) and v (..., h_kv, m, d_v).
+
+        Raises
+        ------
+        ValueError
+            If a width is not that of the weights, or key and value differ in length.
+        TypeError
+            If the dtypes differ.
+
+        Examples
+        --------
+        Decoding one token at a time with a cache:
+
+        >>> import attn_guide as ag
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> params, x = ag.init_multi_head(8, 4, num_kv_heads=2, rng=rng), rng.normal(size=(3, 8))
+        >>> cache = ag.KVCache()
+        >>> steps = [params.join(cache.attend(*params.project(row, row, row))) for row in x[:, None]]
+        >>> np.allclose(np.concatenate(steps), ag.multi_head_attention(x, x, x, params, is_causal=True))
+        True
+        """
+        inputs = {name: as_float_array(name, x) for name, x in (("query", query), ("key", key), ("value", value))}
+        same_float_dtype(**inputs, params=self.w_q)
+        for (name, x), w in zip(inputs.items(), (self.w_q, self.w_k, self.w_v), strict=True):
+            _check_width(name, x, f"w_{name[0]}", w)
+        if inputs["key"].shape[-2] != inputs["value"].shape[-2]:
+            raise ValueError(
+                f"value has length {inputs['value'].shape[-2]}; wanted the length of key, {inputs['key'].shape[-2]}"
+            )
+        h_kv = self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+        return (
+            split_heads(_affine(inputs["query"], self.w_q, self.b_q), self.num_heads),
+            split_heads(_affine(inputs["key"], self.w_k, self.b_k), h_kv),
+            split_heads(_affine(inputs["value"], self.w_v, self.b_v), h_kv),
+        )
+
+    def join(self, heads: Any) -> np.ndarray:
+        """Return ``merge_heads(heads) @ w_o + b_o``: (..., h, n, d_v) becomes (..., n, d_out)."""
+        return _affine(merge_heads(heads), self.w_o, self.b_o)
+
     def count(self) -> int:
         """Return the number of parameters, weights and biases together."""
-        arrays = (getattr(self, field.name) for field in fields(self))
-        return sum(a.size for a in arrays if isinstance(a, np.ndarray))
+        return _count(self)
 
     def astype(self, dtype: Any) -> MultiHeadParams:
         """Return the same parameters in another floating dtype."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        values |= {name: x.astype(dtype) for name, x in values.items() if isinstance(x, np.ndarray)}
-        return MultiHeadParams(**values)
+        return _astype(self, dtype)
 
     @classmethod
     def from_torch_state_dict(cls, state: Mapping[str, Any], num_heads: int, *, prefix: str = "") -> MultiHeadParams:
@@ -497,7 +559,7 @@ def multi_head_attention(
     >>> bool(np.allclose(weights.sum(axis=-1), 1.0))
     True
     """
-    q, k, v = _project_heads(query, key, value, params)
+    q, k, v = _check_params(params, MultiHeadParams).project(query, key, value)
     if rope is not None:
         q, k = (rope(x, np.arange(x.shape[-2])) for x in (q, k))
     heads = scaled_dot_product_attention(
@@ -518,34 +580,133 @@ def multi_head_attention(
     heads, weights = heads if return_weights else (heads, None)
     if head_mask is not None:
         heads = heads * _head_factors(head_mask, heads)
-    out = _affine(merge_heads(heads), params.w_o, params.b_o)
+    out = params.join(heads)
     return (out, weights) if return_weights else out
 
 
-def _project_heads(
-    query: Any, key: Any, value: Any, params: MultiHeadParams
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return q (..., h, n, d_k), k (..., h_kv, m, d_k) and v (..., h_kv, m, d_v)."""
-    if not isinstance(params, MultiHeadParams):
-        raise TypeError(f"params is of type {type(params).__name__}; wanted a MultiHeadParams")
-    inputs = {name: as_float_array(name, x) for name, x in (("query", query), ("key", key), ("value", value))}
-    same_float_dtype(**inputs, params=params.w_q)
-    for (name, x), w in zip(inputs.items(), (params.w_q, params.w_k, params.w_v), strict=True):
-        check_ndim(name, x, 2, "(..., length, width)")
-        if x.shape[-1] != w.shape[0]:
-            raise ValueError(
-                f"{name} has width {x.shape[-1]} (shape {x.shape}); wanted {w.shape[0]}, the rows of w_{name[0]}"
-            )
-    if inputs["key"].shape[-2] != inputs["value"].shape[-2]:
-        raise ValueError(
-            f"value has length {inputs['value'].shape[-2]}; wanted the length of key, {inputs['key'].shape[-2]}"
-        )
-    assert params.num_kv_heads is not None  # set by MultiHeadParams
-    return (
-        split_heads(_affine(inputs["query"], params.w_q, params.b_q), params.num_heads),
-        split_heads(_affine(inputs["key"], params.w_k, params.b_k), params.num_kv_heads),
-        split_heads(_affine(inputs["value"], params.w_v, params.b_v), params.num_kv_heads),
+def multi_head_attention_backward(
+    grad_out: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    params: MultiHeadParams,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    *,
+    mask_mod: MaskMod | None = None,
+    softcap: float | None = None,
+    rope: Rope | None = None,
+    head_mask: Any = None,
+    rng: np.random.Generator | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, MultiHeadParams]:
+    """Return the gradients of a loss with respect to the inputs and the weights of ``multi_head_attention``.
+
+    Parameters
+    ----------
+    grad_out : array_like, (..., n, d_out)
+        Gradient of the loss with respect to the output.
+    query, key, value, params, attn_mask, dropout_p, is_causal, scale, mask_mod, softcap, rope, head_mask, rng
+        As they were in the forward call; ``rng`` in the state it had then. The leading dimensions of query, key and
+        value are equal.
+
+    Returns
+    -------
+    grad_query, grad_key, grad_value : numpy.ndarray
+        In the shapes of the inputs. In self-attention, where one array is all three, its gradient is their sum.
+    grad_params : MultiHeadParams
+        A gradient in the place of each weight.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit.
+
+    Notes
+    -----
+    The forward pass is computed again, so the cost is about three times that of ``multi_head_attention``.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> params = ag.init_multi_head(8, num_heads=2, rng=rng)
+    >>> x = rng.normal(size=(3, 8))
+    >>> *_, grads = ag.multi_head_attention_backward(np.ones((3, 8)), x, x, x, params)
+    >>> grads.b_o                                    # every position adds 1 to each output bias
+    array([3., 3., 3., 3., 3., 3., 3., 3.])
+    """
+    q, k, v = _check_params(params, MultiHeadParams).project(query, key, value)
+    if rope is not None:
+        q, k = (rope(x, np.arange(x.shape[-2])) for x in (q, k))
+    options: dict[str, Any] = {
+        "attn_mask": attn_mask,
+        "dropout_p": dropout_p,
+        "is_causal": is_causal,
+        "scale": scale,
+        "enable_gqa": True,
+        "mask_mod": mask_mod,
+        "softcap": softcap,
+    }
+    # Both passes must drop the same weights: each draws from its own copy of the generator.
+    heads = scaled_dot_product_attention(q, k, v, rng=deepcopy(rng), **options)  # (..., h, n, d_v)
+    factors = None if head_mask is None else _head_factors(head_mask, heads)
+    joined = merge_heads(heads if factors is None else heads * factors)  # (..., n, h * d_v)
+    g = as_float_array("grad_out", grad_out)
+    wanted = (*joined.shape[:-1], params.w_o.shape[1])
+    if g.shape != wanted:
+        raise ValueError(f"grad_out has shape {g.shape}; wanted the shape of the output, {wanted}")
+
+    g_joined, g_w_o, g_b_o = _affine_backward(g, joined, params.w_o)
+    g_heads = split_heads(g_joined, params.num_heads)
+    if factors is not None:
+        g_heads = g_heads * factors
+    g_q, g_k, g_v = scaled_dot_product_attention_backward(g_heads, q, k, v, rng=deepcopy(rng), **options)
+    if rope is not None:
+        g_q, g_k = (rope(x, -np.arange(x.shape[-2])) for x in (g_q, g_k))
+    inputs = (as_float_array("query", query), as_float_array("key", key), as_float_array("value", value))
+    weights = (params.w_q, params.w_k, params.w_v)
+    (g_query, g_w_q, g_b_q), (g_key, g_w_k, g_b_k), (g_value, g_w_v, g_b_v) = (
+        _affine_backward(merge_heads(g_x), x, w) for g_x, x, w in zip((g_q, g_k, g_v), inputs, weights, strict=True)
     )
+    grads = MultiHeadParams(
+        w_q=g_w_q,
+        w_k=g_w_k,
+        w_v=g_w_v,
+        w_o=g_w_o,
+        num_heads=params.num_heads,
+        num_kv_heads=params.num_kv_heads,
+        b_q=None if params.b_q is None else g_b_q,
+        b_k=None if params.b_k is None else g_b_k,
+        b_v=None if params.b_v is None else g_b_v,
+        b_o=None if params.b_o is None else g_b_o,
+    )
+    return g_query, g_key, g_value, grads
+
+
+def _check_params(params: Any, wanted: type) -> Any:
+    if not isinstance(params, wanted):
+        raise TypeError(f"params is of type {type(params).__name__}; wanted a {wanted.__name__}")
+    return params
+
+
+def _count(params: Any) -> int:
+    return sum(x.size for field in fields(params) if isinstance(x := getattr(params, field.name), np.ndarray))
+
+
+def _astype(params: Any, dtype: Any) -> Any:
+    values = {field.name: getattr(params, field.name) for field in fields(params)}
+    return replace(params, **{name: x.astype(dtype) for name, x in values.items() if isinstance(x, np.ndarray)})
+
+
+def _check_width(name: str, x: np.ndarray, weight_name: str, w: np.ndarray) -> None:
+    check_ndim(name, x, 2, "(..., length, width)")
+    if x.shape[-1] != w.shape[0]:
+        raise ValueError(
+            f"{name} has width {x.shape[-1]} (shape {x.shape}); wanted {w.shape[0]}, the rows of {weight_name}"
+        )
 
 
 def _affine(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
@@ -569,3 +730,359 @@ def _head_factors(head_mask: Any, heads: np.ndarray) -> np.ndarray:
             f"head_mask has shape {factors.shape}; wanted one that broadcasts to {heads.shape[:-2]}"
         ) from None
     return factors.astype(heads.dtype)[..., None, None]
+
+
+def _affine_backward(g: np.ndarray, x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the gradients of ``x @ w + b`` with respect to x, w and b."""
+    wide = compute_dtype(x)
+    rows, columns = (a.reshape(-1, a.shape[-1]).astype(wide, copy=False) for a in (x, g))
+    g_x = (g.astype(wide, copy=False) @ w.astype(wide, copy=False).T).astype(x.dtype, copy=False)
+    return g_x, (rows.T @ columns).astype(w.dtype, copy=False), columns.sum(axis=0).astype(w.dtype, copy=False)
+
+
+# ------------------------------------------------------------------------------------------------ latent attention
+
+
+@dataclass(frozen=True, eq=False)
+class LatentParams:
+    """The weights of multi-head latent attention, as arrays that multiply from the right.
+
+    Parameters
+    ----------
+    w_dkv : array_like, (d_model, d_c)
+        Compresses a token into its latent vector, the only thing about its content that is stored.
+    w_uk : array_like, (d_c, h * d_nope)
+    w_uv : array_like, (d_c, h * d_v)
+        Expand the latent vector into the keys and values of all heads.
+    w_kr : array_like, (d_model, d_rope)
+        The part of the key that is rotated, one for all heads.
+    w_uq : array_like, (d_cq, h * d_nope)
+    w_qr : array_like, (d_cq, h * d_rope)
+        The two parts of the query; d_cq is d_model without ``w_dq``.
+    w_o : array_like, (h * d_v, d_out)
+        Mixes the joined heads.
+    num_heads : int
+        Number of heads h.
+    w_dq : array_like, (d_model, d_cq), optional
+        Compresses the query as well.
+    norm_q, norm_kv : array_like, (d_cq,) and (d_c,), optional
+        Gains of an RMS normalisation of the compressed vectors.
+    eps : float, default 1e-6
+        Added to the mean square inside the normalisation.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit one another; the message names the array.
+    TypeError
+        If an array is not of real numbers, or the dtypes differ.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> import numpy as np
+    >>> params = ag.init_multi_head_latent(16, 4, d_c=6, d_nope=4, d_rope=2, rng=np.random.default_rng(0))
+    >>> params.w_uk.shape, params.d_rope, params.count()
+    ((6, 16), 2, 960)
+    """
+
+    w_dkv: np.ndarray
+    w_uk: np.ndarray
+    w_uv: np.ndarray
+    w_kr: np.ndarray
+    w_uq: np.ndarray
+    w_qr: np.ndarray
+    w_o: np.ndarray
+    num_heads: int
+    w_dq: np.ndarray | None = None
+    norm_q: np.ndarray | None = None
+    norm_kv: np.ndarray | None = None
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        h = check_integer("num_heads", self.num_heads, least=1)
+        check_positive("eps", self.eps)
+        arrays = {
+            field.name: as_float_array(field.name, getattr(self, field.name))
+            for field in fields(self)
+            if field.name not in ("num_heads", "eps") and getattr(self, field.name) is not None
+        }
+        same_float_dtype(**arrays)
+        for name, a in arrays.items():
+            least = 1 if name.startswith("norm") else 2
+            if a.ndim != least or 0 in a.shape:
+                raise ValueError(f"{name} has shape {a.shape}; wanted {least} dimension{'s' * (least > 1)}, none empty")
+        for name in ("w_uk", "w_uv", "w_uq", "w_qr"):
+            if arrays[name].shape[1] % h:
+                raise ValueError(f"{name} has shape {arrays[name].shape}; wanted a multiple of {h} heads as columns")
+        d_model, d_c = arrays["w_dkv"].shape
+        d_cq = arrays["w_dq"].shape[1] if "w_dq" in arrays else d_model
+        d_nope, d_v, d_rope = arrays["w_uk"].shape[1] // h, arrays["w_uv"].shape[1] // h, arrays["w_kr"].shape[1]
+        wanted: dict[str, tuple[int, ...]] = {
+            "w_uk": (d_c, h * d_nope),
+            "w_uv": (d_c, h * d_v),
+            "w_kr": (d_model, d_rope),
+            "w_uq": (d_cq, h * d_nope),
+            "w_qr": (d_cq, h * d_rope),
+            "w_o": (h * d_v, arrays["w_o"].shape[1]),
+            "w_dq": (d_model, d_cq),
+            "norm_q": (d_cq,),
+            "norm_kv": (d_c,),
+        }
+        for name, shape in wanted.items():
+            if name in arrays and arrays[name].shape != shape:
+                raise ValueError(f"{name} has shape {arrays[name].shape}; wanted {shape}")
+        for name, a in arrays.items():
+            object.__setattr__(self, name, a)
+        object.__setattr__(self, "num_heads", h)
+
+    @property
+    def d_nope(self) -> int:
+        """Width of the part of a head's query and key that is not rotated."""
+        return self.w_uk.shape[1] // self.num_heads
+
+    @property
+    def d_rope(self) -> int:
+        """Width of the part that is rotated."""
+        return self.w_kr.shape[1]
+
+    def compress(self, x: Any, rope: Rope | None = None, *, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Return what a cache stores for each token: the latent vector and the rotated key.
+
+        Parameters
+        ----------
+        x : array_like, (..., m, d_model)
+        rope : callable, optional
+            ``rope(x, positions) -> x``.
+        start : int, default 0
+            Position of the first token.
+
+        Returns
+        -------
+        latent : numpy.ndarray, (..., m, d_c)
+        rotated : numpy.ndarray, (..., m, d_rope)
+        """
+        a = as_float_array("x", x)
+        _check_width("x", a, "w_dkv", self.w_dkv)
+        same_float_dtype(x=a, params=self.w_dkv)
+        latent = _rms_norm(_affine(a, self.w_dkv, None), self.norm_kv, self.eps)
+        rotated = _rotate(_affine(a, self.w_kr, None)[..., None, :, :], rope, start)[..., 0, :, :]
+        return latent, rotated
+
+    def queries(self, x: Any, rope: Rope | None = None, *, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Return the two parts of every head's query: (..., h, n, d_nope) and, rotated, (..., h, n, d_rope)."""
+        a = as_float_array("x", x)
+        _check_width("x", a, "w_dq" if self.w_dq is not None else "w_uq", self.w_dkv)
+        same_float_dtype(x=a, params=self.w_dkv)
+        c = a if self.w_dq is None else _rms_norm(_affine(a, self.w_dq, None), self.norm_q, self.eps)
+        content = split_heads(_affine(c, self.w_uq, None), self.num_heads)
+        return content, _rotate(split_heads(_affine(c, self.w_qr, None), self.num_heads), rope, start)
+
+    def count(self) -> int:
+        """Return the number of parameters."""
+        return _count(self)
+
+    def astype(self, dtype: Any) -> LatentParams:
+        """Return the same parameters in another floating dtype."""
+        return _astype(self, dtype)
+
+
+def _rotate(x: np.ndarray, rope: Rope | None, start: int) -> np.ndarray:
+    return x if rope is None else rope(x, np.arange(start, start + x.shape[-2]))
+
+
+def _rms_norm(x: np.ndarray, gain: np.ndarray | None, eps: float) -> np.ndarray:
+    if gain is None:
+        return x
+    wide = x.astype(compute_dtype(x), copy=False)
+    mean_square = (wide * wide).mean(axis=-1, keepdims=True)
+    return (wide / np.sqrt(mean_square + eps) * gain).astype(x.dtype, copy=False)
+
+
+def init_multi_head_latent(
+    d_model: int,
+    num_heads: int,
+    *,
+    d_c: int,
+    d_nope: int,
+    d_rope: int,
+    d_v: int | None = None,
+    d_cq: int | None = None,
+    norm: bool = False,
+    rng: np.random.Generator,
+    dtype: Any = np.float64,
+) -> LatentParams:
+    """Draw the starting weights of multi-head latent attention with Xavier's uniform bound.
+
+    Parameters
+    ----------
+    d_model : int
+        Width of the sequence and of the output.
+    num_heads : int
+        Number of heads h.
+    d_c : int
+        Width of the latent vector that is stored per token.
+    d_nope, d_rope : int
+        Widths of the two parts of a head's query and key, not rotated and rotated.
+    d_v : int, optional
+        Width of a head's value; ``d_nope`` unless given.
+    d_cq : int, optional
+        Width to which the query is compressed; it is not unless given.
+    norm : bool, default False
+        Whether the compressed vectors are normalised, with gains that start at 1.
+    rng : numpy.random.Generator
+        The source of randomness.
+    dtype : dtype, default float64
+        Floating type of the arrays.
+
+    Returns
+    -------
+    LatentParams
+
+    Raises
+    ------
+    ValueError
+        If a width is below 1.
+    TypeError
+        If ``rng`` is not a NumPy Generator.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> import numpy as np
+    >>> params = ag.init_multi_head_latent(8, 2, d_c=4, d_nope=4, d_rope=2, d_cq=6, rng=np.random.default_rng(0))
+    >>> params.w_dq.shape, params.w_qr.shape
+    ((8, 6), (6, 4))
+    """
+    widths = {"d_model": d_model, "num_heads": num_heads, "d_c": d_c, "d_nope": d_nope, "d_rope": d_rope}
+    d_model, h, d_c, d_nope, d_rope = (check_integer(name, x, least=1) for name, x in widths.items())
+    d_v = d_nope if d_v is None else check_integer("d_v", d_v, least=1)
+    width = d_model if d_cq is None else check_integer("d_cq", d_cq, least=1)
+    check_rng("rng", rng)
+
+    def xavier(rows: int, columns: int) -> np.ndarray:
+        bound = np.sqrt(6.0 / (rows + columns))
+        return rng.uniform(-bound, bound, size=(rows, columns)).astype(dtype)
+
+    return LatentParams(
+        w_dkv=xavier(d_model, d_c),
+        w_uk=xavier(d_c, h * d_nope),
+        w_uv=xavier(d_c, h * d_v),
+        w_kr=xavier(d_model, d_rope),
+        w_uq=xavier(width, h * d_nope),
+        w_qr=xavier(width, h * d_rope),
+        w_o=xavier(h * d_v, d_model),
+        num_heads=h,
+        w_dq=None if d_cq is None else xavier(d_model, width),
+        norm_q=np.ones(width, dtype) if norm and d_cq is not None else None,
+        norm_kv=np.ones(d_c, dtype) if norm else None,
+    )
+
+
+def multi_head_latent_attention(
+    x: Any,
+    params: LatentParams,
+    attn_mask: Any = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    *,
+    mask_mod: MaskMod | None = None,
+    rope: Rope | None = None,
+    absorbed: bool = False,
+    return_weights: bool = False,
+) -> Any:
+    """Attend with keys and values that are expanded from one stored latent vector per token.
+
+    Parameters
+    ----------
+    x : array_like, (..., n, d_model)
+        The sequence.
+    params : LatentParams
+        The weights.
+    attn_mask, is_causal, mask_mod
+        As in ``scaled_dot_product_attention``, for scores of shape (..., h, n, n).
+    scale : float, optional
+        1 / sqrt(d_nope + d_rope) unless given.
+    rope : callable, optional
+        ``rope(x, positions) -> x`` for the rotated parts. DeepSeek pairs neighbouring components:
+        ``lambda x, at: apply_rope(x, at, interleaved=True)``.
+    absorbed : bool, default False
+        Compute in the latent space instead: ``w_uk`` moves into the query and ``w_uv`` behind the weights, and the
+        keys and values of the heads are never made. The result is the same.
+    return_weights : bool, default False
+        Also return the weights of every head.
+
+    Returns
+    -------
+    output : numpy.ndarray, (..., n, d_out)
+    weights : numpy.ndarray, (..., h, n, n)
+        Only with ``return_weights``.
+
+    Raises
+    ------
+    ValueError
+        If widths or masks do not fit; the message names the argument.
+    TypeError
+        If dtypes differ or an argument has the wrong type.
+
+    Notes
+    -----
+    The content part of a score is (c_q w_uq) . (c w_uk) = (c_q w_uq w_uk^T) . c, so a query taken through ``w_uk``
+    once can be compared with the stored latent vectors: attention with a single key/value head of width d_c + d_rope,
+    as in MQA. A rotation between ``w_uq`` and ``w_uk`` would depend on the distance and could not be moved, which is
+    why the rotated part is separate.
+
+    A cache holds d_c + d_rope numbers per token and layer instead of h (d_k + d_v). One score costs d_nope + d_rope
+    multiplications expanded and d_c + d_rope absorbed: expanding suits training, absorbing suits decoding, where
+    reading the cache is what takes the time.
+
+    References
+    ----------
+    DeepSeek-AI (2024), DeepSeek-V2: A Strong, Economical, and Efficient Mixture-of-Experts Language Model, section
+    2.1 and equations 9 to 19.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> params = ag.init_multi_head_latent(16, 4, d_c=6, d_nope=4, d_rope=2, rng=rng)
+    >>> x = rng.normal(size=(5, 16))
+    >>> expanded = ag.multi_head_latent_attention(x, params, is_causal=True, rope=ag.apply_rope)
+    >>> absorbed = ag.multi_head_latent_attention(x, params, is_causal=True, rope=ag.apply_rope, absorbed=True)
+    >>> np.allclose(expanded, absorbed)
+    True
+
+    Decoding keeps 6 + 2 numbers per token, in a cache with one key/value head:
+
+    >>> cache = ag.KVCache()
+    >>> for t in range(5):
+    ...     latent, rotated = params.compress(x[t : t + 1], ag.apply_rope, start=t)
+    ...     cache.append(np.concatenate([latent, rotated], axis=-1)[None], latent[None])
+    >>> cache.key.shape
+    (1, 5, 8)
+    """
+    _check_params(params, LatentParams)
+    h, dtype = params.num_heads, params.w_dkv.dtype
+    content, q_rotated = params.queries(x, rope)  # (..., h, n, d_nope), (..., h, n, d_rope)
+    latent, k_rotated = params.compress(x, rope)  # (..., n, d_c), (..., n, d_rope)
+    scale = 1.0 / np.sqrt(params.d_nope + params.d_rope) if scale is None else scale
+    if absorbed:
+        w_uk = split_heads(params.w_uk, h)  # (h, d_c, d_nope)
+        q = np.concatenate([_affine(content, w_uk.swapaxes(-1, -2), None), q_rotated], axis=-1)
+        k = np.concatenate([latent, k_rotated], axis=-1)[..., None, :, :]  # (..., 1, n, d_c + d_rope)
+        v = latent[..., None, :, :]
+    else:
+        k_content = split_heads(_affine(latent, params.w_uk, None), h)
+        shared = np.broadcast_to(k_rotated[..., None, :, :], (*k_content.shape[:-1], params.d_rope))
+        q = np.concatenate([content, q_rotated], axis=-1)
+        k = np.concatenate([k_content, shared], axis=-1)  # (..., h, n, d_nope + d_rope)
+        v = split_heads(_affine(latent, params.w_uv, None), h)
+    heads = scaled_dot_product_attention(
+        q, k, v, attn_mask, 0.0, is_causal, scale, True, mask_mod=mask_mod, return_weights=return_weights
+    )
+    heads, weights = heads if return_weights else (heads, None)
+    if absorbed:
+        heads = _affine(heads, split_heads(params.w_uv, h), None)  # (..., h, n, d_c) -> (..., h, n, d_v)
+    out = _affine(merge_heads(heads), params.w_o, None).astype(dtype, copy=False)
+    return (out, weights) if return_weights else out
