@@ -367,7 +367,7 @@ def mha_param_count(
     --------
     >>> import attn_guide as ag
     >>> ag.mha_param_count(768, 12), ag.mha_param_count(768, 1), ag.mha_param_count(768, 12, num_kv_heads=1)
-    (2362368, 2362368, 1279872)
+    (2362368, 2362368, 1279616)
     """
     h, h_kv, d_model, d_k, d_v = _widths(d_model, num_heads, num_kv_heads, d_k, d_v)
     weights = d_model * (h * d_k + h_kv * d_k + h_kv * d_v + h * d_v)
