@@ -881,7 +881,7 @@ def _group(x: np.ndarray, h_kv: int) -> np.ndarray:
     """Return a view of (..., h, a, b) as (..., h_kv, h // h_kv, a, b); a head dimension of 1 stays 1."""
     if x.ndim < 3 or x.shape[-3] == 1:
         return x[..., None, :, :]
-    return x.reshape(*x.shape[:-3], h_kv, -1, *x.shape[-2:])
+    return x.reshape(*x.shape[:-3], h_kv, x.shape[-3] // h_kv, *x.shape[-2:])
 
 
 def _blocks(p: _Problem) -> Iterator[_Block]:

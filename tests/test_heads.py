@@ -248,7 +248,8 @@ def test_the_number_of_heads_changes_neither_parameters_nor_shapes():
 
 
 @pytest.mark.parametrize("h_kv", [1, 2, 4])
-def test_equals_huggingface_llama_attention(h_kv):
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_equals_huggingface_llama_attention(h_kv, implementation):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     config = transformers.LlamaConfig(
@@ -259,9 +260,9 @@ def test_equals_huggingface_llama_attention(h_kv):
         num_hidden_layers=1,
         attention_bias=True,
         max_position_embeddings=64,
-        attn_implementation="eager",
+        attn_implementation=implementation,
     )
-    from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRotaryEmbedding
+    from transformers.models.llama.modeling_llama import LlamaAttention
 
     torch.manual_seed(0)
     layer = LlamaAttention(config, 0).double()
@@ -270,24 +271,17 @@ def test_equals_huggingface_llama_attention(h_kv):
         *(w[f"{x}_proj.weight"] for x in "qkvo"), 4, h_kv, *(w[f"{x}_proj.bias"] for x in "qkvo")
     )
     x = np.random.default_rng(0).normal(size=(2, 9, 24))
-    base = LlamaRotaryEmbedding(config).inv_freq.double()
-    angle = torch.outer(torch.arange(9).double(), base).repeat(1, 2)[None]  # in float64, unlike the module's own
-    hidden = torch.where(torch.ones(9, 9).tril().bool(), 0.0, -torch.inf).double()
+    # HF's own tables are float32; its layer takes them as an argument, so it is given float64 ones.
+    angle = torch.outer(torch.arange(9).double(), 10000.0 ** (-torch.arange(0, 6, 2).double() / 6)).repeat(1, 2)[None]
+    hidden = torch.where(torch.ones(9, 9).tril().bool(), 0.0, -torch.inf).double()[None, None]
     with torch.no_grad():
         theirs, weights = layer(torch.tensor(x), (angle.cos(), angle.sin()), hidden)
-    ours, ours_w = ag.multi_head_attention(x, x, x, params, is_causal=True, rope=ag.apply_rope, return_weights=True)
-    # inv_freq is float32 in the module: that alone moves angles by about 1e-7.
-    np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-6, atol=1e-7)
-    exact = ag.multi_head_attention(x, x, x, params, is_causal=True, rope=lambda a, at: turn(a, at, base.numpy()))
-    np.testing.assert_allclose(exact, theirs.numpy(), rtol=1e-11, atol=ATOL)
-    # HF computes its softmax in float32 whatever the dtype of the model.
-    np.testing.assert_allclose(ours_w, weights.numpy(), rtol=1e-5, atol=1e-7)
-
-
-def turn(x, positions, freq):
-    angle = positions[:, None] * freq
-    a, b = np.split(x, 2, axis=-1)
-    return np.concatenate([a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle)], axis=-1)
+    out, per_head = ag.multi_head_attention(x, x, x, params, is_causal=True, rope=ag.apply_rope, return_weights=True)
+    if implementation == "sdpa":
+        np.testing.assert_allclose(out, theirs.numpy(), rtol=RTOL, atol=ATOL)
+    else:  # takes its softmax in float32 whatever the dtype of the model
+        np.testing.assert_allclose(out, theirs.numpy(), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(per_head, weights.numpy(), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("q_lora_rank", [None, 10])
