@@ -17,6 +17,12 @@ from .core import (
     softmax_backward,
     softmax_jacobian,
 )
+from .flash import (
+    OnlineSoftmaxStep,
+    flash_attention,
+    flash_attention_backward,
+    online_softmax,
+)
 from .heads import (
     LatentParams,
     MultiHeadParams,
@@ -46,6 +52,14 @@ from .layers import (
     transformer,
     transformer_decoder,
     transformer_encoder,
+)
+from .linear import (
+    delta_rule_attention,
+    elu_feature_map,
+    linear_attention,
+    performer_attention,
+    random_feature_projection,
+    random_features,
 )
 from .masks import (
     Mask,
@@ -129,6 +143,12 @@ from .selection import (
     straight_through_backward,
     top_k_attention,
 )
+from .sparse import (
+    bigbird_attention,
+    block_sparse_attention,
+    longformer_attention,
+    sliding_window_attention,
+)
 
 __version__ = "0.1.0"
 
@@ -144,6 +164,7 @@ __all__ = [
     "Mask",
     "MultiHeadParams",
     "NormParams",
+    "OnlineSoftmaxStep",
     "PathLengths",
     "ReinforceEstimate",
     "TransformerParams",
@@ -157,8 +178,10 @@ __all__ = [
     "attention_flops",
     "attention_scores",
     "bigbird",
+    "bigbird_attention",
     "bigbird_random_blocks",
     "block_local",
+    "block_sparse_attention",
     "blockwise",
     "causal",
     "causal_lower_right",
@@ -169,11 +192,13 @@ __all__ = [
     "cosine_score_backward",
     "cross_attention",
     "decoder_layer",
+    "delta_rule_attention",
     "dilated_window",
     "document",
     "dot_score",
     "dot_score_backward",
     "dropout",
+    "elu_feature_map",
     "encoder_layer",
     "entmax",
     "entmax_backward",
@@ -182,6 +207,8 @@ __all__ = [
     "feed_forward_flops",
     "feed_forward_param_count",
     "fit_exponent",
+    "flash_attention",
+    "flash_attention_backward",
     "from_array",
     "full",
     "gelu",
@@ -197,18 +224,24 @@ __all__ = [
     "kv_cache_bytes",
     "layer_norm",
     "learned_positions",
+    "linear_attention",
     "log_sum_exp",
     "longformer",
+    "longformer_attention",
     "merge_heads",
     "mha_param_count",
     "multi_head_attention",
     "multi_head_attention_backward",
     "multi_head_latent_attention",
     "on_head",
+    "online_softmax",
     "path_lengths",
     "peak_memory",
     "per_head",
+    "performer_attention",
     "prefix",
+    "random_feature_projection",
+    "random_features",
     "random_keys",
     "reachability",
     "receptive_field",
@@ -226,6 +259,7 @@ __all__ = [
     "sinks",
     "sinusoidal_positions",
     "sliding_window",
+    "sliding_window_attention",
     "softmax",
     "softmax_backward",
     "softmax_jacobian",

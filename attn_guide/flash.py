@@ -122,8 +122,8 @@ def attend_heads(
         at, span = task
         limits, tiles_of = open_head(at)
         for rows in cut(span, block_q):
-            q, row = call.scaled_query(at, rows), (*at, rows)
-            out[row], lse[row] = attend_tiles(q, tiles_of(rows), call.d_v, limits, call.softcap)
+            q = call.scaled_query(at, rows)
+            out[at][rows], lse[at][rows] = attend_tiles(q, tiles_of(rows), call.d_v, limits, call.softcap)
 
     parallel(attend_span, _spans(call, block_q, stride))
     return out, lse
@@ -239,10 +239,9 @@ def flash_attention_backward(
         for at in call.query_heads(kv):  # they share dk and dv, so one thread adds them up
             key_tiles = cut_keys(*call.kv(at), block_k)
             for rows in cut(range(call.n), block_q):
-                row = (*at, rows)
                 q, tiles = call.scaled_query(at, rows), _visible_tiles(call, key_tiles, at, rows)
-                saved = (x[row].astype(call.compute, copy=False) for x in (g, o, log_sum))
-                dq[row] = _differentiate_rows(q, tiles, *saved, call, dk[kv], dv[kv])
+                g_r, o_r, lse_r = (x[at][rows].astype(call.compute, copy=False) for x in (g, o, log_sum))
+                dq[at][rows] = _differentiate_rows(q, tiles, g_r, o_r, lse_r, call, dk[kv], dv[kv])
 
     parallel(differentiate_group, list(np.ndindex(call.k.shape[:-2])))
     inputs = (as_float_array(*x) for x in (("query", query), ("key", key), ("value", value)))
@@ -361,7 +360,7 @@ def mask_tile(call: Call, tile: Tile, at: tuple[int, ...], rows: slice) -> Tile 
     """Return the tile with its bias and mask added, or None if the rows see none of it."""
     bias, allowed = None, tile.allowed
     if call.bias is not None:
-        bias = call.bias[(*at, rows, tile.keys)]
+        bias = call.bias[at][rows, tile.keys]
         if bias.max() == -np.inf:
             return None
     for mask in call.masks(at, rows, tile.keys):
@@ -429,7 +428,7 @@ class Call(NamedTuple):
 
     def scaled_query(self, at: tuple[int, ...], rows: slice) -> np.ndarray:
         """Return query rows (r, d_k) such that their products with keys are scores as powers of two."""
-        return self.q[(*at, rows)].astype(self.compute) * self.compute.type(self.scale * _LOG2_E)
+        return self.q[at][rows].astype(self.compute) * self.compute.type(self.scale * _LOG2_E)
 
     def batch_and_head(self, at: tuple[int, ...]) -> tuple[int, int]:
         """Return the b and h that a ``mask_mod`` is called with: b counts through all dimensions before the heads."""
@@ -443,7 +442,7 @@ class Call(NamedTuple):
         if self.is_causal and kv_idx[-1] > rows.start:
             yield q_idx[:, None] >= kv_idx
         if self.allowed is not None:
-            yield self.allowed[(*at, rows, keys)]
+            yield self.allowed[at][rows, keys]
         if self.mask_mod is not None:
             b, h = self.batch_and_head(at)
             stride = keys.step or 1 if isinstance(keys, slice) and keys.step == rows.step else 0

@@ -139,7 +139,7 @@ def _self_attention_length(call: Call) -> int:
 
 def _check_global_indices(indices: int | Iterable[int], n: int) -> np.ndarray:
     """Return the positions of the global tokens (g,), sorted and each once."""
-    listed = [indices] if isinstance(indices, (int, np.integer)) else list(indices)
+    listed = [indices] if isinstance(indices, int | np.integer) else list(indices)
     chosen = sorted({check_integer("global_indices", index) for index in listed})
     if chosen and chosen[-1] >= n:
         raise ValueError(f"global_indices holds {chosen[-1]}; wanted positions 0 ... {n - 1}")
@@ -272,7 +272,7 @@ def _random_block_table(
     call: Call, count: int, random_blocks: Any, window_blocks: int, global_blocks: int, rng: Any
 ) -> np.ndarray:
     """Return the random blocks (*lead, count, r): drawn once for all heads, or the caller's, per head or not."""
-    if isinstance(random_blocks, (int, np.integer)):
+    if np.ndim(random_blocks) == 0:
         r = check_integer("random_blocks", random_blocks)
         table = np.empty((count, 0), np.int64)
         if r:
