@@ -1,0 +1,111 @@
+"""The build: what is broken fails it, what is unchanged is not made again, and what it writes is complete."""
+
+from __future__ import annotations
+
+import re
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import attn_guide
+import pytest
+from conftest import build
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = "extensions=myst_parser,sphinx_design,sphinxcontrib.bibtex,guide_ext.mathml"
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("See [the chapter](missing.md).", "missing"),
+        ("See {ref}`no-such-section`.", "no-such-section"),
+        ("See {doc}`/chapters/nowhere`.", "nowhere"),
+        ("As shown {cite:p}`nobody1900`.", "nobody1900"),
+        (r"The root $\sqroot{x}$ is wrong.", r"unknown command \sqroot"),
+        (r"$$\frac{1}{$$", "braces do not balance"),
+        (r"Half a fraction $\frac{1}$ here.", "<mfrac> has 1 parts instead of 2"),
+        ("![a figure](missing.svg)", "missing.svg"),
+    ],
+)
+def test_what_is_broken_fails_the_build_at_its_line(tmp_path: Path, line: str, complaint: str) -> None:
+    source = tmp_path / "docs"
+    source.mkdir()
+    (source / "index.md").write_text(f"# Title\n\nA sound paragraph, $x^2$.\n\n{line}\n", encoding="utf-8")
+    result = build(source, tmp_path / "out", "-D", PARTS, "-D", "html_theme=basic", "-D", "templates_path=")
+    assert result.returncode == 1, result.stdout
+    assert re.search(rf"index\.md(:[45])?: .*{re.escape(complaint)}", result.stdout), result.stdout
+
+
+def test_the_same_page_without_the_fault_builds(tmp_path: Path) -> None:
+    source = tmp_path / "docs"
+    source.mkdir()
+    text = "# Title\n\n(here)=\n## Section\n\nSound: $x^2$, {ref}`here`.\n\n$$y = \\Q \\K^\\top$$ (eq-y)\n\nSee {eq}`eq-y`.\n"
+    (source / "index.md").write_text(text, encoding="utf-8")
+    result = build(source, tmp_path / "out", "-D", PARTS, "-D", "html_theme=basic", "-D", "templates_path=")
+    assert result.returncode == 0, result.stdout
+    page = (tmp_path / "out" / "html" / "index.html").read_text(encoding="utf-8")
+    assert page.count("<math") == 2
+    assert '<span class="eqno">(1)' in page
+    assert re.search(r'href="#equation-eq-y"[^>]*>(<span[^>]*>)?equation \(?1', page)
+
+
+def test_an_unchanged_build_makes_nothing_again(html: Path) -> None:
+    page = html / "index.html"
+    before = page.stat().st_mtime_ns
+    start = time.monotonic()
+    result = build(Path("docs"), Path("_build"))
+    seconds = time.monotonic() - start
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert "reading sources" not in result.stdout, re.findall(r"reading sources.*", result.stdout)
+    assert page.stat().st_mtime_ns == before
+    assert seconds < 15
+
+
+def test_the_sitemap_lists_every_page(html: Path, pages: list[str]) -> None:
+    spaces = {"s": "http://www.sitemaps.org/schemas/sitemap/0.9"}
+    listed = [url.text or "" for url in ET.parse(html / "sitemap.xml").getroot().findall("s:url/s:loc", spaces)]
+    assert len(listed) == len(set(listed))
+    base = listed[0][: listed[0].index("/", len("https://")) + 1]
+    expected = {path for path in pages if Path(path).name not in {"404.html", "search.html", "genindex.html", "py-modindex.html"}}
+    expected -= {"_modules/index.html"}
+    assert {url.removeprefix(base) for url in listed} == expected
+    assert "sitemap.xml" in (html / "robots.txt").read_text(encoding="utf-8")
+
+
+def test_every_chapter_has_a_card_for_those_who_share_it(html: Path) -> None:
+    for path in [html / "index.html", *sorted((html / "chapters").glob("*.html"))]:
+        page = path.read_text(encoding="utf-8")
+        image = re.search(r'<meta property="og:image" content="https?://[^/]+/([^"]+)"', page)
+        assert image is not None, path
+        assert (html / image[1]).stat().st_size > 5_000
+        assert '<meta property="og:description"' in page
+
+
+def test_no_page_names_a_script_or_style_of_another_host(html: Path, pages: list[str]) -> None:
+    """The browser tests see what is asked for while they look; this sees what is written at all."""
+    pattern = re.compile(r"<(?:script|link|img|iframe|source|video|audio)\b[^>]*?\b(?:src|href)=[\"'](?:https?:)?//[^\"']+", re.I)
+    canonical = re.compile(r"rel=[\"'](?:canonical|license)[\"']", re.I)
+    found = [
+        f"{path}: {tag[0][:150]}"
+        for path in pages
+        for tag in pattern.finditer((html / path).read_text(encoding="utf-8"))
+        if not canonical.search(tag[0])
+    ]
+    assert not found, "\n".join(found)
+    for sheet in (html / "_static").rglob("*.css"):
+        assert not re.search(r"url\([\"']?(?:https?:)?//|@import\s+[\"'](?:https?:)?//", sheet.read_text(encoding="utf-8"))
+
+
+def test_every_public_name_is_documented(html: Path) -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in (html / "api" / "generated").glob("*.html"))
+    missing = [name for name in attn_guide.__all__ if callable(getattr(attn_guide, name)) and f'id="attn_guide.{name}"' not in pages]
+    assert not missing
+
+
+def test_every_gallery_script_that_uses_a_function_is_shown_with_it(html: Path) -> None:
+    users = [s for s in (ROOT / "gallery").rglob("plot_*.py") if "ag.softmax(" in s.read_text(encoding="utf-8")]
+    assert users
+    page = (html / "api" / "generated" / "core.html").read_text(encoding="utf-8")
+    for script in users:
+        assert script.with_suffix(".html").relative_to(ROOT).as_posix() in page

@@ -1,0 +1,67 @@
+"""The style sheet: its colours are those of the figures, and it is small."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from fontTools.ttLib import TTFont
+
+from attn_guide.plot import palette
+
+STATIC = Path(__file__).resolve().parents[2] / "docs" / "_static"
+CSS = (STATIC / "guide.css").read_text(encoding="utf-8")
+
+
+def variables(selector: str) -> dict[str, str]:
+    """The --ag-* variables of the first rule with a selector."""
+    rule = re.search(rf"^{re.escape(selector)} \{{(.*?)^\}}", CSS, re.MULTILINE | re.DOTALL)
+    assert rule is not None
+    return dict(re.findall(r"--ag-([\w-]+):\s*(#[0-9a-f]{6});", rule[1]))
+
+
+LIGHT, DARK = variables("html"), variables('html[data-theme="dark"]')
+INKS = {
+    "query": palette.QUERY,
+    "key": palette.KEY,
+    "value": palette.VALUE,
+    "scores": palette.SCORES,
+    "weights": palette.WEIGHTS,
+    "output": palette.OUTPUT,
+    "ink": palette.INK,
+    "muted": palette.MUTED,
+    "grid": palette.GRID,
+    "page": palette.BACKGROUND,
+}
+
+
+@pytest.mark.parametrize("name", INKS)
+def test_a_word_has_the_colour_of_what_it_names_in_the_figures(name: str) -> None:
+    assert LIGHT[name] == INKS[name]
+    assert DARK[name] == palette.DARK[INKS[name]]
+
+
+@pytest.mark.parametrize(("theme", "page"), [(LIGHT, "page"), (LIGHT, "raised"), (DARK, "page"), (DARK, "raised")])
+def test_every_ink_can_be_read_on_every_ground(theme: dict[str, str], page: str) -> None:
+    for name, colour in theme.items():
+        if name not in ("grid", "page", "raised"):
+            assert palette.contrast(colour, theme[page]) >= 4.5, name
+
+
+def test_both_themes_define_the_same_variables() -> None:
+    assert LIGHT.keys() == DARK.keys()
+
+
+def test_the_style_sheet_is_small() -> None:
+    assert len(CSS) < 24_000
+
+
+def test_the_math_font_can_set_mathematics_and_is_small() -> None:
+    path = STATIC / "fonts" / "pagella-math.woff2"
+    font = TTFont(path)
+    assert "MATH" in font
+    assert path.stat().st_size < 150_000
+    needed = "𝑄𝐾𝑉𝑑𝑘𝜏𝜎𝐱ℝℒ𝒪∑∏√∞⊤∇∂≤≥≈∈×·⊙⌈⌉‖⏟→↦−…⋯"
+    assert not [character for character in needed if ord(character) not in font.getBestCmap()]
+    assert (STATIC / "fonts" / "GUST-FONT-LICENSE.txt").is_file()
