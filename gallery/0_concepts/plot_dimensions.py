@@ -27,11 +27,25 @@ plot.to_scale(
 )
 plot.to_scale(
     axes[1],
-    [("Q", n, d_k, "query"), "×", ("Kᵀ", d_k, n, "key"), "→", ("weights", n, n, "weights"), "×", ("V", n, d_k, "value")],
+    [
+        ("Q", n, d_k, "query"),
+        "×",
+        ("Kᵀ", d_k, n, "key"),
+        "→",
+        ("weights", n, n, "weights"),
+        "×",
+        ("V", n, d_k, "value"),
+    ],
 )
 plot.to_scale(
     axes[2],
-    [(f"{h} heads joined", n, d_model, "output"), "×", ("W_O", d_model, d_model, "ink"), "=", ("output", n, d_model, "output")],
+    [
+        (f"{h} heads joined", n, d_model, "output"),
+        "×",
+        ("W_O", d_model, d_model, "ink"),
+        "=",
+        ("output", n, d_model, "output"),
+    ],
 )
 plot.describe(
     fig,

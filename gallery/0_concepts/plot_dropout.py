@@ -11,7 +11,7 @@ import numpy as np
 from attn_guide import plot
 
 rng = np.random.default_rng(0)
-n, p = 7, 0.2
+n, p = 6, 0.2
 weights = ag.softmax(rng.standard_normal((n, n)))  # (n, n)
 dropped = ag.dropout(weights, p, rng)
 average = np.mean([ag.dropout(weights, p, rng) for _ in range(5000)], axis=0)
@@ -25,10 +25,20 @@ fig = plot.figure(
         f"Softmax of standard normal scores, n = {n}, seed 0. Left: the weights. Right: one draw of `ag.dropout` with "
         f"p = {p}, dropped weights hatched. Over 5,000 draws the mean differs from the weights by at most {np.abs(average - weights).max():.3f}."
     ),
-    size=(6.4, 3.5),
+    size=(6.4, 3.6),
 )
 left, right = fig.subplots(1, 2)
-plot.matrix(left, weights, kind="weights", rows=labels, columns=labels, row_sums=True, limits=(0, 0.8), name="weights", ink=plot.WEIGHTS)
+plot.matrix(
+    left,
+    weights,
+    kind="weights",
+    rows=labels,
+    columns=labels,
+    row_sums=True,
+    limits=(0, 0.8),
+    name="weights",
+    ink=plot.WEIGHTS,
+)
 plot.matrix(right, dropped, kind="weights", rows=labels, columns=labels, row_sums=True, limits=(0, 0.8), name="one draw", ink=plot.WEIGHTS,
             mask=dropped > 0)  # fmt: skip
 plot.describe(

@@ -42,7 +42,9 @@ axes = fig.subplots(3, 1, sharex=True)
 for ax, values, what in zip(
     axes, (top, entropy, gradient), ("largest weight", "entropy / log n", "Jacobian norm, median"), strict=True
 ):
-    plot.curve(ax, widths, values, colours=inks, log="x", ticks=widths, ylabel=what, xlabel="d_k" if ax is axes[-1] else "")
+    plot.curve(
+        ax, widths, values, colours=inks, log="x", ticks=widths, ylabel=what, xlabel="d_k" if ax is axes[-1] else ""
+    )
     ax.set_ylim(0, None)
 plot.describe(
     fig,

@@ -28,7 +28,7 @@ fig = plot.figure(
         "Three tokens with `d_model = 4`, `d_k = 2`, `d_v = 3`; `ag.attention_scores` and "
         "`ag.scaled_dot_product_attention` on the numbers of the chapter. Rows are queries, columns keys."
     ),
-    size=(4.8, 4.2),
+    size=(4.8, 6.0),
 )
 plot.equation(
     fig.subplots(),
@@ -37,21 +37,20 @@ plot.equation(
             plot.Matrix(q, "Q", "query", rows=tokens, fmt=".0f"),
             "×",
             plot.Matrix(k.T, "Kᵀ", "key", columns=tokens, fmt=".0f"),
-            "÷ √2 =",
-            plot.Matrix(scores, "scores", "scores", columns=tokens),
+            "÷ √2",
         ],
         [
-            plot.Matrix(weights, "weights", "weights", rows=tokens, columns=tokens),
-            "×",
-            plot.Matrix(v, "V", "value", fmt=".0f"),
             "=",
-            plot.Matrix(out, "output", "output"),
+            plot.Matrix(scores, "scores", "scores", rows=tokens, columns=tokens),
+            "→",
+            plot.Matrix(weights, "weights", "weights", columns=tokens),
         ],
+        ["×", plot.Matrix(v, "V", "value", rows=tokens, fmt=".0f"), "=", plot.Matrix(out, "output", "output")],
     ],
 )
 plot.describe(
     fig,
-    "Two lines of matrices. Queries times keys gives 3 by 3 scores; the softmax of each row gives weights, which "
+    "Three lines of matrices. Queries times keys gives 3 by 3 scores; the softmax of each row gives weights, which "
     "multiply the values. "
     + plot.describe_matrix(weights, tokens, tokens)
     + f" The output of bank is {out[2, 0]:.2f} water, {out[2, 1]:.2f} money, {out[2, 2]:.2f} function word.",
