@@ -37,17 +37,81 @@ _LOG2_E = 1.0 / _LN_2
 
 
 class OnlineSoftmaxStep(NamedTuple):
-    """The state of an online softmax after one block of scores."""
+    """The state of an online softmax after one block of scores.
 
-    block: slice
-    running_max: np.ndarray
-    rescale: np.ndarray
-    running_sum: np.ndarray
-    result: np.ndarray
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> step = next(ag.online_softmax([1.0, 2.0], block_size=2))
+    >>> step._fields
+    ('block', 'running_max', 'rescale', 'running_sum', 'result')
+    """
+
+    block: slice  #: the scores that this step took in
+    running_max: np.ndarray  #: the largest score so far, (...)
+    rescale: np.ndarray  #: exp(old maximum - new maximum): what the sums so far were multiplied by, (...)
+    running_sum: np.ndarray  #: the sum of exp(score - running_max) so far, (...)
+    result: np.ndarray  #: the softmax of the scores so far, times ``value``, (..., d_v)
 
 
 def online_softmax(scores: Any, value: Any = None, *, block_size: int = 1) -> Iterator[OnlineSoftmaxStep]:
-    """Compute a softmax block by block, showing what is carried from one block to the next."""
+    """Compute a softmax block by block, showing what is carried from one block to the next.
+
+    A softmax seems to need all its scores twice, once for the maximum and once for the sum. The online softmax
+    reads them once: when a block brings a larger maximum, the sums so far are multiplied by one factor that puts
+    them on the new footing. ``flash_attention`` is this loop over tiles of many rows.
+
+    Parameters
+    ----------
+    scores : array_like, shape (..., m)
+        The scores of one query, or of several; -inf marks a masked key.
+    value : array_like, shape (..., m, d_v), optional
+        The values to mix. Without them ``result`` holds the weights themselves, 0 for keys not read yet.
+    block_size : int, default 1
+        Scores per step; the last block may be shorter.
+
+    Yields
+    ------
+    OnlineSoftmaxStep
+        The state after each block. The last ``result`` is ``softmax(scores) @ value``; every earlier one is the
+        same for the keys read so far.
+
+    Raises
+    ------
+    ValueError
+        If ``value`` has not one row for each score, or ``block_size`` is less than 1.
+    TypeError
+        If an array does not hold real numbers.
+
+    Notes
+    -----
+    With the scores of one block :math:`s_j` the state :math:`(m, l, o)` becomes
+
+    .. math::
+
+        m' = \\max(m, \\max_j s_j), \\quad
+        l' = e^{m - m'} l + \\textstyle\\sum_j e^{s_j - m'}, \\quad
+        o' = e^{m - m'} o + \\textstyle\\sum_j e^{s_j - m'} v_j,
+
+    and the result is :math:`o / l`. Time O(m d_v); the state is d_v + 2 numbers whatever m is.
+
+    References
+    ----------
+    Milakov and Gimelshein (2018), Online normalizer calculation for softmax, algorithm 3.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> for step in ag.online_softmax([1.0, 3.0, 2.0]):
+    ...     print(f"max {step.running_max:.0f}  rescale {step.rescale:.3f}  sum {step.running_sum:.3f}")
+    max 1  rescale 0.000  sum 1.000
+    max 3  rescale 0.135  sum 1.135
+    max 3  rescale 1.000  sum 1.503
+    >>> step.result.round(3)
+    array([0.09 , 0.665, 0.245])
+    >>> ag.softmax([1.0, 3.0, 2.0]).round(3)
+    array([0.09 , 0.665, 0.245])
+    """
     s = as_float_array("scores", scores)
     check_ndim("scores", s, 1, "(..., m)")
     dtype = compute_dtype(s)
@@ -94,7 +158,75 @@ def flash_attention(
     block_k: int = 512,
     return_lse: bool = False,
 ) -> Any:
-    """Attend exactly, one tile of scores at a time: memory grows with the length and not with its square."""
+    """Attend exactly, one tile of scores at a time: memory grows with the length and not with its square.
+
+    The result is that of ``scaled_dot_product_attention`` up to rounding. Tiles that a mask rules out entirely are
+    not computed, so causal attention takes about half the time.
+
+    Parameters
+    ----------
+    query : array_like, shape (..., h, n, d_k)
+    key : array_like, shape (..., h_kv, m, d_k)
+    value : array_like, shape (..., h_kv, m, d_v)
+        Leading dimensions broadcast.
+    attn_mask : array_like, broadcastable to (..., h, n, m), optional
+        Booleans, True where a query may attend, or floats that are added to the scores.
+    is_causal : bool, default False
+        Let query i see keys 0 ... i only (aligned top-left, as PyTorch does).
+    mask_mod : Mask or callable, optional
+        ``(b, h, q_idx, kv_idx) -> bool``, evaluated tile by tile: no n x m mask is made. A ``Mask`` that is
+        ``relative`` is evaluated once per offset.
+    scale : float, optional
+        Factor of the dot products, 1 / sqrt(d_k) unless given.
+    enable_gqa : bool, default False
+        Let query head i read key/value head ``i // (h // h_kv)``.
+    softcap : float, optional
+        Squash scores to ``softcap * tanh(score / softcap)`` before they are masked.
+    block_q, block_k : int, default 256 and 512
+        Rows and columns of a tile. 256 x 512 float32 scores are half a megabyte: they stay in a core's cache.
+    return_lse : bool, default False
+        Return the log-sum-exp of each row too, which the backward pass needs.
+
+    Returns
+    -------
+    out : numpy.ndarray, shape (..., h, n, d_v)
+        In the dtype of the inputs; half precision is accumulated in float32. A row that may see nothing is 0.
+    lse : numpy.ndarray, shape (..., h, n)
+        Only with ``return_lse``: log of the sum of exp(score), -inf for a row that may see nothing; float64 for
+        float64 inputs and float32 otherwise.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, head counts or block sizes do not fit, or ``attn_mask`` holds NaN or +inf.
+
+    See Also
+    --------
+    scaled_dot_product_attention : The same with all the scores in memory.
+    online_softmax : The loop over tiles, step by step.
+
+    Notes
+    -----
+    Time O(h n m (d_k + d_v)). Beyond the output, memory O(m (d_k + d_v) + block_q block_k) per thread. Heads run
+    side by side on as many threads as NumPy's BLAS is set to use.
+
+    References
+    ----------
+    Dao et al. (2022), FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness, algorithm 1;
+    Dao (2023), FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning, algorithm 1.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> query, key, value = rng.standard_normal((3, 2, 1000, 16))       # 2 heads, 1000 positions
+    >>> out, lse = ag.flash_attention(query, key, value, is_causal=True, return_lse=True)
+    >>> out.shape, lse.shape
+    ((2, 1000, 16), (2, 1000))
+    >>> np.allclose(out, ag.scaled_dot_product_attention(query, key, value, is_causal=True), rtol=1e-12)
+    True
+    """
     call = prepare(query, key, value, attn_mask, is_causal, mask_mod, scale, enable_gqa, softcap)
     block_q, block_k = check_integer("block_q", block_q, least=1), check_integer("block_k", block_k, least=1)
 
@@ -226,7 +358,60 @@ def flash_attention_backward(
     block_q: int = 256,
     block_k: int = 512,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the gradients of ``flash_attention``: each tile of weights is made again from the log-sum-exp."""
+    """Return the gradients of ``flash_attention``, making each tile of weights again from the log-sum-exp.
+
+    Parameters
+    ----------
+    grad_out : array_like, shape (..., h, n, d_v)
+        Gradient of the loss with respect to the output.
+    query, key, value, attn_mask, is_causal, mask_mod, scale, enable_gqa, softcap, block_q, block_k
+        As given to ``flash_attention``.
+    out, lse : array_like, shapes (..., h, n, d_v) and (..., h, n)
+        What ``flash_attention`` returned with ``return_lse=True``.
+
+    Returns
+    -------
+    grad_query, grad_key, grad_value : numpy.ndarray
+        The shapes and dtypes of query, key and value. Where an input was broadcast, or one key/value head serves a
+        group of query heads, the gradients add up. A query that may see nothing gets gradient 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in ``flash_attention``, and if ``grad_out``, ``out`` or ``lse`` has not the shape of the output.
+
+    See Also
+    --------
+    scaled_dot_product_attention_backward : The same gradients from the whole matrix of weights.
+
+    Notes
+    -----
+    The weights come back as :math:`P_{ij} = e^{S_{ij} - L_i}`. The softmax needs :math:`\\sum_k P_{ik} dP_{ik}` over
+    *all* keys before the first tile is done; it equals :math:`D_i = \\sum_c dO_{ic} O_{ic}`, which is known:
+
+    .. math::
+
+        dV = P^\\top dO, \\quad dS_{ij} = P_{ij} \\bigl((dO\\, V^\\top)_{ij} - D_i\\bigr), \\quad
+        dQ = dS\\, K / \\sqrt{d_k}, \\quad dK = dS^\\top Q / \\sqrt{d_k}.
+
+    Five products per tile where the forward pass has two. Memory O(h (n + m) (d_k + d_v)).
+
+    References
+    ----------
+    Dao (2023), FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning, algorithm 2.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> query, key, value, grad_out = rng.standard_normal((4, 100, 16))
+    >>> out, lse = ag.flash_attention(query, key, value, return_lse=True)
+    >>> grads = ag.flash_attention_backward(grad_out, query, key, value, out, lse)
+    >>> dense = ag.scaled_dot_product_attention_backward(grad_out, query, key, value)
+    >>> [bool(np.allclose(a, b, rtol=1e-10)) for a, b in zip(grads, dense)]
+    [True, True, True]
+    """
     call = prepare(query, key, value, attn_mask, is_causal, mask_mod, scale, enable_gqa, softcap)
     block_q, block_k = check_integer("block_q", block_q, least=1), check_integer("block_k", block_k, least=1)
     shape = (*call.lead, call.n, call.d_v)

@@ -50,7 +50,70 @@ def linear_attention(
     chunk_size: int = 64,
     enable_gqa: bool = False,
 ) -> np.ndarray:
-    """Attend with weights ``phi(q) . phi(k)`` in place of ``exp(q . k)``."""
+    """Attend with weights ``phi(q) . phi(k)`` in place of ``exp(q . k)``.
+
+    Parameters
+    ----------
+    query : array_like, shape (..., h, n, d_k)
+    key : array_like, shape (..., h_kv, m, d_k)
+    value : array_like, shape (..., h_kv, m, d_v)
+        Leading dimensions broadcast.
+    feature_map : {"elu", "relu", "identity"} or callable, default "elu"
+        The map phi: ``elu(x) + 1``, ``max(x, 0)``, x itself, or a function of an array (..., n, d_k) that returns
+        (..., n, features). Weights are non-negative where the features are. Nothing is scaled by sqrt(d_k).
+    is_causal : bool, default False
+        Let query i see keys 0 ... i only (aligned top-left).
+    form : {"parallel", "recurrent", "chunked"}, default "parallel"
+        How the same sums are taken: all at once, one position at a time, or chunk by chunk.
+    normalize : bool, default True
+        Divide by the sum of the weights, so that the output is a weighted mean; a query whose weights sum to 0
+        gives 0.
+    chunk_size : int, default 64
+        Positions per chunk of the chunked form.
+    enable_gqa : bool, default False
+        Let query head i read key/value head ``i // (h // h_kv)``.
+
+    Returns
+    -------
+    numpy.ndarray, shape (..., h, n, d_v)
+        In the dtype of the inputs; the three forms agree to rounding.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes or head counts do not fit, a name is unknown, or ``feature_map`` returns another length.
+
+    Notes
+    -----
+    With f features, the state :math:`S_t = S_{t-1} + \\phi(k_t) v_t^\\top` and :math:`z_t = z_{t-1} + \\phi(k_t)`:
+
+    .. math::
+
+        o_t = \\frac{\\phi(q_t)^\\top S_t}{\\phi(q_t)^\\top z_t}.
+
+    Without a causal mask every form takes O(h (n + m) f d_v). Causal: recurrent O(h n f d_v), one small step per
+    position; chunked O(h n (f d_v + chunk_size (f + d_v))); parallel O(h n m (f + d_v)), quadratic.
+
+    References
+    ----------
+    Katharopoulos et al. (2020), Transformers are RNNs: Fast Autoregressive Transformers with Linear Attention,
+    equations 4-6 (parallel) and 16-20 (recurrent); Yang et al. (2023), Gated Linear Attention Transformers with
+    Hardware-Efficient Training, section 2.2 (chunked).
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> import numpy as np
+    >>> query, key, value = np.random.default_rng(0).standard_normal((3, 100, 8))
+    >>> out = ag.linear_attention(query, key, value, is_causal=True, form="chunked")
+    >>> np.allclose(out, ag.linear_attention(query, key, value, is_causal=True, form="recurrent"))
+    True
+
+    It is another function than softmax attention:
+
+    >>> np.allclose(out, ag.scaled_dot_product_attention(query, key, value, is_causal=True), atol=0.1)
+    False
+    """
     phi = _feature_map(feature_map)
     return _attend(query, key, value, phi, phi, is_causal, form, normalize, chunk_size, enable_gqa)
 
@@ -146,7 +209,34 @@ def _empty_state(*arrays: np.ndarray) -> np.ndarray:
 
 
 def elu_feature_map(x: Any) -> np.ndarray:
-    """Return ``elu(x) + 1``: x + 1 above zero and exp(x) below, so always positive."""
+    """Return ``elu(x) + 1``: x + 1 above zero and exp(x) below, so always positive.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape.
+
+    Returns
+    -------
+    numpy.ndarray
+        The shape and dtype of ``x``.
+
+    Raises
+    ------
+    TypeError
+        If ``x`` does not hold real numbers.
+
+    References
+    ----------
+    Katharopoulos et al. (2020), Transformers are RNNs: Fast Autoregressive Transformers with Linear Attention,
+    equation 7.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> ag.elu_feature_map([-1.0, 0.0, 2.0])
+    array([0.367879, 1.      , 3.      ])
+    """
     z = as_float_array("x", x)
     return np.where(z > 0.0, z + z.dtype.type(1.0), np.exp(np.minimum(z, z.dtype.type(0.0))))
 
@@ -183,7 +273,42 @@ def _feature_map(feature_map: str | FeatureMap) -> FeatureMap:
 def random_feature_projection(
     d_k: int, features: int, *, rng: np.random.Generator, orthogonal: bool = True
 ) -> np.ndarray:
-    """Draw the directions for ``random_features``: Gaussian, and orthogonal in groups of ``d_k``."""
+    """Draw the directions for ``random_features``: Gaussian, and orthogonal in groups of ``d_k``.
+
+    Parameters
+    ----------
+    d_k : int
+        Width of the vectors to be mapped.
+    features : int
+        Number of directions.
+    rng : numpy.random.Generator
+        The source of randomness.
+    orthogonal : bool, default True
+        Make the directions of each group of ``d_k`` orthogonal. Each direction alone is distributed as before, so
+        the estimate stays unbiased, and its variance falls.
+
+    Returns
+    -------
+    numpy.ndarray, shape (features, d_k)
+        In float64.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a size is less than 1, or ``rng`` is not a NumPy Generator.
+
+    References
+    ----------
+    Choromanski et al. (2021), Rethinking Attention with Performers, section 2.4.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> import numpy as np
+    >>> w = ag.random_feature_projection(4, 6, rng=np.random.default_rng(0))
+    >>> np.allclose(w[:4] @ w[:4].T, np.diag(np.square(w[:4]).sum(axis=1)))
+    True
+    """
     d_k, features = check_integer("d_k", d_k, least=1), check_integer("features", features, least=1)
     check_rng("rng", rng)
     gaussian = rng.standard_normal((features, d_k))
@@ -198,7 +323,56 @@ def random_feature_projection(
 
 
 def random_features(x: Any, projection: Any, *, kind: str = "positive", scale: float | None = None) -> np.ndarray:
-    """Map x so that the product of two maps is ``exp(scale * x . y)`` on average over projections."""
+    """Map x so that the product of two maps is ``exp(scale * x . y)`` on average over projections.
+
+    Parameters
+    ----------
+    x : array_like, shape (..., d_k)
+        Queries or keys.
+    projection : array_like, shape (features, d_k)
+        Random directions, the same for queries and keys: see ``random_feature_projection``.
+    kind : {"positive", "trigonometric"}, default "positive"
+        Exponentials, or cosines and sines. The trigonometric estimate can be negative, and where the true value is
+        small its error is the larger of the two.
+    scale : float, optional
+        Factor of the dot product, 1 / sqrt(d_k) unless given.
+
+    Returns
+    -------
+    numpy.ndarray, shape (..., features) or, trigonometric, (..., 2 features)
+        In the dtype of ``x``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes do not fit, ``kind`` is unknown or ``scale`` is negative.
+
+    Notes
+    -----
+    With :math:`z = \\sqrt{scale}\\, x` and m directions :math:`w`, the features are
+
+    .. math::
+
+        \\frac{1}{\\sqrt m} e^{w \\cdot z - |z|^2 / 2} \\quad\\text{or}\\quad
+        \\frac{1}{\\sqrt m} e^{|z|^2 / 2} (\\cos w \\cdot z, \\sin w \\cdot z).
+
+    Time O(n features d_k).
+
+    References
+    ----------
+    Choromanski et al. (2021), Rethinking Attention with Performers, section 2.3 and lemma 1.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> x, y = np.array([1.0, 0.5]), np.array([0.5, -0.5])
+    >>> w = ag.random_feature_projection(2, 100_000, rng=rng)
+    >>> estimate = ag.random_features(x, w, scale=1.0) @ ag.random_features(y, w, scale=1.0)
+    >>> bool(abs(estimate - np.exp(x @ y)) < 0.02)
+    True
+    """
     z = as_float_array("x", x)
     check_choice("kind", kind, ("positive", "trigonometric"))
     dots, half_square = _project(z, projection, scale)
@@ -221,7 +395,57 @@ def performer_attention(
     chunk_size: int = 64,
     enable_gqa: bool = False,
 ) -> np.ndarray:
-    """Approximate softmax attention in linear time, with positive random features."""
+    """Approximate softmax attention in linear time, with positive random features.
+
+    Parameters
+    ----------
+    query : array_like, shape (..., h, n, d_k)
+    key : array_like, shape (..., h_kv, m, d_k)
+    value : array_like, shape (..., h_kv, m, d_v)
+        Leading dimensions broadcast.
+    projection : array_like, shape (features, d_k)
+        Random directions from ``random_feature_projection``: more of them, less error.
+    is_causal, form, chunk_size, enable_gqa
+        As in ``linear_attention``.
+    scale : float, optional
+        Factor of the dot products, 1 / sqrt(d_k) unless given.
+
+    Returns
+    -------
+    numpy.ndarray, shape (..., h, n, d_v)
+        In the dtype of the inputs.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in ``linear_attention`` and ``random_features``.
+
+    Notes
+    -----
+    This is ``linear_attention`` with ``random_features`` as its map, and with the largest exponent of each query,
+    and of the keys of each head, taken off: those factors cancel in the normalised weights, and without them large
+    vectors would overflow. Each weight before normalisation is unbiased; a ratio of two such sums is not, but its
+    error falls as 1 / sqrt(features).
+
+    References
+    ----------
+    Choromanski et al. (2021), Rethinking Attention with Performers, algorithm 1.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> query, key, value = rng.standard_normal((3, 50, 8)) / 2
+    >>> exact = ag.scaled_dot_product_attention(query, key, value)
+    >>> for features in (16, 256, 4096):
+    ...     w = ag.random_feature_projection(8, features, rng=rng)
+    ...     error = np.abs(ag.performer_attention(query, key, value, w) - exact).mean()
+    ...     print(features, bool(error < 0.3 / np.sqrt(features)))
+    16 True
+    256 True
+    4096 True
+    """
 
     def map_query(q: np.ndarray) -> np.ndarray:  # a factor per query leaves its normalised weights alone
         dots, half_square = _project(q, projection, scale)
@@ -263,7 +487,67 @@ def delta_rule_attention(
     initial_state: Any = None,
     return_state: bool = False,
 ) -> Any:
-    """Attend through a state that is corrected and not only added to: the delta rule."""
+    """Attend through a state that is corrected and not only added to: the delta rule.
+
+    Linear attention adds each value to its state, so what two similar keys wrote can no longer be told apart. The
+    delta rule first reads what the state holds for the new key and writes only the difference, times ``beta``: with
+    ``beta = 1`` and keys of length 1, reading the key just written gives its value exactly.
+
+    Parameters
+    ----------
+    query, key : array_like, shape (..., h, n, d_k)
+    value : array_like, shape (..., h, n, d_v)
+        Leading dimensions broadcast. Keys are used as they come; models bring them to length 1.
+    beta : array_like, broadcastable to (..., h, n)
+        How much of the difference is written, usually between 0 and 1.
+    form : {"recurrent", "chunked"}, default "recurrent"
+        One position at a time, or chunk by chunk: inside a chunk what all positions write is found by solving one
+        triangular system.
+    chunk_size : int, default 64
+        Positions per chunk of the chunked form.
+    initial_state : array_like, shape (..., h, d_k, d_v), optional
+        The state to start from, zeros unless given.
+    return_state : bool, default False
+        Return the last state too, to go on from.
+
+    Returns
+    -------
+    out : numpy.ndarray, shape (..., h, n, d_v)
+        In the dtype of the inputs; both forms agree to rounding.
+    state : numpy.ndarray, shape (..., h, d_k, d_v)
+        Only with ``return_state``; in float32 for half-precision inputs.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes or dtypes do not fit, query and key differ in length, or ``form`` is unknown.
+
+    Notes
+    -----
+    .. math::
+
+        S_t = S_{t-1} + \\beta_t k_t (v_t - S_{t-1}^\\top k_t)^\\top, \\quad o_t = S_t^\\top q_t.
+
+    Time O(h n d_k d_v) recurrent, O(h n (d_k d_v + c (d_k + d_v) + c^2)) chunked with c = chunk_size.
+
+    References
+    ----------
+    Schlag et al. (2021), Linear Transformers Are Secretly Fast Weight Programmers, section 4.2; Yang et al. (2024),
+    Parallelizing Linear Transformers with the Delta Rule over Sequence Length, section 3.
+
+    Examples
+    --------
+    Two keys, each written twice. The delta rule reads back the last value; a sum would give 10 + 30 and 20 + 40.
+
+    >>> import attn_guide as ag
+    >>> import numpy as np
+    >>> key = np.eye(2)[[0, 1, 0, 1]]
+    >>> value = np.array([[10.0], [20.0], [30.0], [40.0]])
+    >>> ag.delta_rule_attention(key, key, value, beta=np.ones(4)).ravel()
+    array([10., 20., 30., 40.])
+    >>> ag.linear_attention(key, key, value, feature_map="identity", is_causal=True, normalize=False).ravel()
+    array([10., 20., 40., 60.])
+    """
     q, k, v = check_attention_inputs(query, key, value)
     b = as_float_array("beta", beta)
     check_choice("form", form, ("recurrent", "chunked"))

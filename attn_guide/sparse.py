@@ -43,7 +43,56 @@ def sliding_window_attention(
     softcap: float | None = None,
     return_lse: bool = False,
 ) -> Any:
-    """Let query i attend to keys i - left ... i + right, in time and memory that grow as n."""
+    """Let query i attend to keys i - left ... i + right, in time and memory that grow as n.
+
+    Parameters
+    ----------
+    query : array_like, shape (..., h, n, d_k)
+    key : array_like, shape (..., h_kv, m, d_k)
+    value : array_like, shape (..., h_kv, m, d_v)
+        Leading dimensions broadcast.
+    left, right : int
+        Keys before and after the query's own position, as in the mask ``sliding_window``; ``right=0`` is causal.
+    dilation : int, default 1
+        Distance between neighbouring keys of the window.
+    scale, enable_gqa, softcap, return_lse
+        As in ``flash_attention``.
+
+    Returns
+    -------
+    out : numpy.ndarray, shape (..., h, n, d_v)
+        In the dtype of the inputs. A query whose window holds no key, possible when n > m, gives 0.
+    lse : numpy.ndarray, shape (..., h, n)
+        Only with ``return_lse``, as in ``flash_attention``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes or dtypes do not fit, ``left`` or ``right`` is negative or ``dilation`` less than 1.
+
+    See Also
+    --------
+    sliding_window : The same pattern as a mask, for any other function.
+
+    Notes
+    -----
+    With w = left + right the queries go in blocks of r = min(max(w, 64), 256), and each block reads r + w keys:
+    time O(h n (r + w) (d_k + d_v)), memory O(n d_v + r (r + w)) beyond the inputs.
+
+    References
+    ----------
+    Beltagy et al. (2020), Longformer: The Long-Document Transformer, section 3.1.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> import numpy as np
+    >>> query, key, value = np.random.default_rng(0).standard_normal((3, 5000, 16))
+    >>> out = ag.sliding_window_attention(query, key, value, left=100, right=0)
+    >>> dense = ag.flash_attention(query, key, value, mask_mod=ag.sliding_window(100, 0))
+    >>> np.allclose(out, dense, rtol=1e-12)
+    True
+    """
     window = masks.dilated_window(left, right, dilation)
     call = prepare(query, key, value, mask_mod=window, scale=scale, enable_gqa=enable_gqa, softcap=softcap)
     out, lse = _attend_windows(call, left, right, dilation, np.empty(0, np.intp))
@@ -101,7 +150,57 @@ def longformer_attention(
     enable_gqa: bool = False,
     softcap: float | None = None,
 ) -> np.ndarray:
-    """Attend within a window, and let a few global tokens see everything and be seen by everything."""
+    """Attend within a window, and let a few global tokens see everything and be seen by everything.
+
+    Parameters
+    ----------
+    query : array_like, shape (..., h, n, d_k)
+    key : array_like, shape (..., h_kv, n, d_k)
+    value : array_like, shape (..., h_kv, n, d_v)
+        Leading dimensions broadcast.
+    window : int
+        The paper's w, an even number: w / 2 keys on each side, so an interior query sees w + 1 keys.
+    global_indices : int or iterable of int, default ()
+        Positions of the global tokens.
+    dilation : int, default 1
+        Distance between neighbouring keys of the window.
+    global_query, global_key, global_value : array_like, optional
+        Projections of their own for what the global tokens attend to, in the shapes of query, key and value: a
+        global token's row is computed from them. How other tokens see a global token is computed from ``key`` and
+        ``value``. Each is the local projection unless given.
+    scale, enable_gqa, softcap
+        As in ``flash_attention``.
+
+    Returns
+    -------
+    numpy.ndarray, shape (..., h, n, d_v)
+        In the dtype of the inputs. Without separate projections it equals attention under the mask
+        ``longformer(window, global_indices, dilation=dilation)``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes or dtypes do not fit, query and key differ in length, ``window`` is odd or negative, or a global
+        index is outside the sequence.
+
+    Notes
+    -----
+    With g global tokens: time O(h n (w + g) (d_k + d_v)), memory O(n (d_k + d_v)).
+
+    References
+    ----------
+    Beltagy et al. (2020), Longformer: The Long-Document Transformer, section 3.1.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> import numpy as np
+    >>> query, key, value = np.random.default_rng(0).standard_normal((3, 500, 16))
+    >>> out = ag.longformer_attention(query, key, value, 32, [0, 1])
+    >>> dense = ag.scaled_dot_product_attention(query, key, value, mask_mod=ag.longformer(32, [0, 1]))
+    >>> np.allclose(out, dense, rtol=1e-12)
+    True
+    """
     half = _half_window(window)
     local = masks.dilated_window(half, half, dilation)
     call = prepare(query, key, value, mask_mod=local, scale=scale, enable_gqa=enable_gqa, softcap=softcap)
@@ -177,7 +276,58 @@ def block_sparse_attention(
     softcap: float | None = None,
     return_lse: bool = False,
 ) -> Any:
-    """Attend only where a pattern of whole blocks says so."""
+    """Attend only where a pattern of whole blocks says so.
+
+    Parameters
+    ----------
+    query : array_like, shape (..., h, n, d_k)
+    key : array_like, shape (..., h_kv, m, d_k)
+    value : array_like, shape (..., h_kv, m, d_v)
+        Leading dimensions broadcast.
+    block_mask : array_like of bool, broadcastable to (..., h, ceil(n / block), ceil(m / block)), or Mask
+        True where a block of queries attends to a block of keys. A ``Mask`` is read in block indices: ``mask``
+        here is ``blockwise(mask, block)`` elsewhere.
+    block : int
+        Length of a block; the last one may be shorter.
+    is_causal : bool, default False
+        Also forbid keys after the query.
+    mask_mod : Mask or callable, optional
+        A predicate on positions that must hold too, evaluated in the chosen blocks only.
+    scale, enable_gqa, softcap, return_lse
+        As in ``flash_attention``.
+
+    Returns
+    -------
+    out : numpy.ndarray, shape (..., h, n, d_v)
+        In the dtype of the inputs. A query with no key gives 0.
+    lse : numpy.ndarray, shape (..., h, n)
+        Only with ``return_lse``, as in ``flash_attention``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes or dtypes do not fit or ``block`` is less than 1.
+
+    Notes
+    -----
+    With s blocks seen by each block of queries: time O(h n s block (d_k + d_v)). All ``block`` keys of a seen
+    block are read: a pattern saves what it leaves out in whole blocks.
+
+    References
+    ----------
+    Child et al. (2019), Generating Long Sequences with Sparse Transformers, section 5.5.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> import numpy as np
+    >>> query, key, value = np.random.default_rng(0).standard_normal((3, 500, 16))
+    >>> neighbours = ag.sliding_window(1, 1)                            # in blocks: own, previous, next
+    >>> out = ag.block_sparse_attention(query, key, value, neighbours, 64)
+    >>> mask = ag.blockwise(neighbours, 64)                             # the same, in positions
+    >>> np.allclose(out, ag.scaled_dot_product_attention(query, key, value, mask_mod=mask), rtol=1e-12)
+    True
+    """
     call = prepare(
         query,
         key,
@@ -249,7 +399,58 @@ def bigbird_attention(
     enable_gqa: bool = False,
     softcap: float | None = None,
 ) -> np.ndarray:
-    """Attend to a window of blocks, a few global blocks and a few random ones."""
+    """Attend to a window of blocks, a few global blocks and a few random ones.
+
+    Parameters
+    ----------
+    query : array_like, shape (..., h, n, d_k)
+    key : array_like, shape (..., h_kv, n, d_k)
+    value : array_like, shape (..., h_kv, n, d_v)
+        Leading dimensions broadcast.
+    block : int
+        Length of a block; it divides n.
+    window_blocks : int, default 3
+        Blocks in the window, an odd number: the query's own and as many on each side.
+    global_blocks : int, default 2
+        Blocks that see and are seen by all, from both ends: 2 means the first and the last block.
+    random_blocks : int or array_like of int, shape (..., n / block, r), default 3
+        Blocks drawn for each block of queries, the same for all heads, or the drawn table itself, whose leading
+        dimensions broadcast to (..., h).
+    rng : numpy.random.Generator, optional
+        The source of randomness; needed unless ``random_blocks`` is 0 or a table.
+    scale, enable_gqa, softcap
+        As in ``flash_attention``.
+
+    Returns
+    -------
+    numpy.ndarray, shape (..., h, n, d_v)
+        In the dtype of the inputs. It equals attention under the mask ``bigbird`` drawn from the same ``rng``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes or dtypes do not fit, query and key differ in length, ``block`` does not divide it,
+        ``window_blocks`` is even, there are too few blocks to draw from, or ``rng`` is needed and missing.
+
+    Notes
+    -----
+    With s = window_blocks + global_blocks + r: time O(h n s block (d_k + d_v)). A block that is chosen twice, at
+    random and by the window, counts once.
+
+    References
+    ----------
+    Zaheer et al. (2020), Big Bird: Transformers for Longer Sequences, section 2 and appendix D.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> import numpy as np
+    >>> query, key, value = np.random.default_rng(0).standard_normal((3, 640, 16))
+    >>> out = ag.bigbird_attention(query, key, value, 32, rng=np.random.default_rng(1))
+    >>> mask = ag.bigbird(640, 32, rng=np.random.default_rng(1))
+    >>> np.allclose(out, ag.scaled_dot_product_attention(query, key, value, mask_mod=mask), rtol=1e-12)
+    True
+    """
     call = prepare(query, key, value, scale=scale, enable_gqa=enable_gqa, softcap=softcap)
     n, block = _self_attention_length(call), check_integer("block", block, least=1)
     if n % block:
