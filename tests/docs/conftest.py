@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sphinx.cmd.build import main as sphinx_build
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,29 +54,26 @@ class Project:
         path.write_text(text, encoding="utf-8")
         return path
 
-    def build(self, *options: str) -> Outcome:
-        """Build the HTML pages, by default without ``-W``: an error must fail the build even then."""
-        return self._run("sphinx", "-b", "html", "-N", *options, "-c", ".", "docs", "_build/html")
+    def build(self, *options: str, builder: str = "html") -> Outcome:
+        """Build the pages, by default without ``-W``: an error must fail the build even then."""
+        folders = ["-c", str(self.root), str(self.root / "docs"), str(self.root / "_build" / builder)]
+        said = io.StringIO()
+        with redirect_stdout(said), redirect_stderr(said):
+            code = sphinx_build(["-N", "-b", builder, *options, *folders])
+        return Outcome(code, said.getvalue())
 
     def pytest(self, *arguments: str) -> Outcome:
-        return self._run("pytest", "-q", "-p", "no:cacheprovider", *arguments)
+        """Run pytest in the folder, in a process of its own."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+        environment["OMP_NUM_THREADS"] = "1"
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+        result = subprocess.run(
+            command, cwd=self.root, env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        return Outcome(result.returncode, result.stdout + result.stderr)
 
     def html(self, name: str = "index") -> str:
         return (self.root / "_build" / "html" / f"{name}.html").read_text(encoding="utf-8")
-
-    def _run(self, module: str, *arguments: str) -> Outcome:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-        environment["OMP_NUM_THREADS"] = "1"
-        result = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            cwd=self.root,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-        return Outcome(result.returncode, result.stdout + result.stderr)
 
 
 @pytest.fixture

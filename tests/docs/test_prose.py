@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import textwrap
 from pathlib import Path
@@ -510,13 +511,18 @@ def test_a_page_that_fails_fails_the_build_every_time(project, text, where, mess
     assert project.build().code == 0
 
 
-def test_a_page_is_read_again_when_the_package_changes(tmp_path, monkeypatch):
-    from guide_ext import freshness
-
-    uses = prose.dependencies("import attn_guide as ag\nag.softmax([1.0, 2.0])")
-    assert freshness.PACKAGE / "core.py" in uses
-    assert freshness.PACKAGE / "taxonomy.py" not in uses
-    assert prose.dependencies("f'''{ 1 + 1:.2f}'''") == set()
+def test_a_page_depends_on_what_its_code_uses_of_the_package(project):
+    project.write(
+        "docs/index.md", "# T\n\n```python\nimport attn_guide as ag\n```\n\n{calc}`ag.softmax([0.0])[0]:.1f`\n"
+    )
+    project.write("docs/other.md", "---\norphan: true\n---\n# T\n\n{calc}`1 + 1`\n")
+    outcome = project.build("-W")
+    assert outcome.code == 0, outcome.output
+    environment = pickle.loads((project.root / "_build/html/.doctrees/environment.pickle").read_bytes())
+    names = {doc: {Path(name).name for name in files} for doc, files in environment.dependencies.items()}
+    assert "core.py" in names["index"]
+    assert "taxonomy.py" not in names["index"]
+    assert not names.get("other")
 
 
 def test_pages_are_read_in_parallel(project):

@@ -24,12 +24,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
@@ -38,6 +39,7 @@ from guide_ext import freshness
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
+    from sphinx.config import Config
     from sphinx.environment import BuildEnvironment
 
 logger = logging.getLogger(__name__)
@@ -138,7 +140,9 @@ class Claim:
         if isinstance(value, str) or isinstance(wanted, str):
             passed = value == wanted
         else:
-            passed = same and bool(np.all((np.abs(np.subtract(value, wanted)) <= bound) | np.equal(value, wanted)))
+            with np.errstate(invalid="ignore"):  # inf - inf, where the two are equal
+                close = np.abs(np.subtract(value, wanted)) <= bound if same else False
+            passed = same and bool(np.all(close | np.equal(value, wanted)))
         self._record(name, "check", value, passed, why, expected=wanted, tolerance=plain(tolerance), relative=relative)
 
     def below(self, name: str, value: Any, bound: float, why: str = "") -> None:
@@ -302,7 +306,10 @@ class Ledger:
     @cached_property
     def tests(self) -> dict[str, Test]:
         """The test of each claim."""
-        return {test.id: test for test in reversed(self.found)}
+        first: dict[str, Test] = {}
+        for test in self.found:
+            first.setdefault(test.id, test)
+        return first
 
     def problems(self) -> list[tuple[str, str]]:
         """(file:line, message) of tests that cannot be claims as they stand."""
@@ -467,11 +474,19 @@ def _replace(path: Path, text: str) -> None:
 # Sphinx: state
 
 
-def ledger(app: Sphinx) -> Ledger:
-    """The ledger of the repository that holds ``conf.py``."""
-    if not hasattr(app, "guide_ledger"):
-        app.guide_ledger = Ledger(Path(app.config.guide_root or app.confdir))  # type: ignore[attr-defined]
-    return app.guide_ledger  # type: ignore[attr-defined]
+def ledger(config: Config) -> Ledger:
+    """The ledger of the repository that is built."""
+    return _ledger(config.guide_root)
+
+
+@lru_cache(maxsize=4)
+def _ledger(root: str) -> Ledger:
+    return Ledger(Path(root))
+
+
+def find_root(app: Sphinx, config: Config) -> None:
+    """The repository is where ``conf.py`` is, unless it says otherwise."""
+    config.guide_root = str(config.guide_root or app.confdir)
 
 
 @dataclass
@@ -528,7 +543,7 @@ def digest(record: Mapping[str, Any] | None) -> str:
 
 def note_use(env: BuildEnvironment, docname: str, ids: Iterable[str]) -> None:
     """Remember that a page shows these claims: it is read again when their records change."""
-    records = ledger(env.app).records
+    records = ledger(env.config).records
     store(env).used.setdefault(docname, {}).update({id: digest(records.get(id)) for id in ids})
 
 
@@ -540,9 +555,8 @@ def problem(app: Sphinx, message: str, location: Any) -> None:
 
 def refresh(app: Sphinx) -> None:
     """Run the stale checks before any page is read."""
-    book = ledger(app)
-    book.__dict__.pop("found", None)
-    book.__dict__.pop("tests", None)
+    _ledger.cache_clear()  # a process may build more than once
+    book = ledger(app.config)
     began = time.perf_counter()
     ran, output = book.refresh()
     total = len(book.tests)
@@ -556,7 +570,7 @@ def refresh(app: Sphinx) -> None:
 
 
 def outdated(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
-    records = ledger(app).records
+    records = ledger(app.config).records
     used = store(env).used
     return [
         doc
@@ -567,7 +581,7 @@ def outdated(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[s
 
 def verify(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """Every claim has a test that passed, every test is cited; the pages with a list of claims that changed."""
-    book, kept = ledger(app), store(env)
+    book, kept = ledger(app.config), store(env)
     cited = kept.by_id()
     for location, message in book.problems():
         problem(app, message, location)
@@ -657,7 +671,7 @@ class ClaimDirective(SphinxDirective):
         self.assert_has_content()
         id = self.arguments[0]
         body = self.parse_content_to_nodes(allow_section_headings=False)
-        records = ledger(self.env.app).records
+        records = ledger(self.config).records
         note_use(self.env, self.env.docname, [id])
         copies = [node.deepcopy() for node in body]
         citation = Citation(id, self.env.docname, self.lineno, copies)
@@ -768,7 +782,7 @@ class ResolveClaims(SphinxPostTransform):
             reference.replace_self(self.link(reference["claim"], *reference.children))
 
     def listing(self, chapter: str) -> nodes.Node:
-        book = ledger(self.app)
+        book = ledger(self.config)
         cited = store(self.env).by_id()
         order = list(CHAPTERS)
         ids = [id for id in cited if not chapter or id.split("-")[0] == chapter]
@@ -791,17 +805,15 @@ class ResolveClaims(SphinxPostTransform):
         return table(["claim", "what was measured", "where"], rows, classes=["ag-claims"])
 
     def link(self, id: str, *content: nodes.Node) -> nodes.Node:
-        cited = store(self.env).by_id().get(id)
         text = [node.deepcopy() for node in content]
-        if not cited:
-            record = ledger(self.app).records.get(id)
+        if id not in store(self.env).by_id():
+            record = ledger(self.config).records.get(id)
             return source_link(record, self.config.guide_repository) if record else nodes.inline("", "", *text)
-        here, there = self.env.current_document.docname, cited[0].docname
-        target = "" if here == there else self.app.builder.get_relative_uri(here, there)
-        reference = nodes.reference("", "", *text, internal=True, refuri=f"{target}#claim-{id}")
-        if here == there:
-            reference["refid"] = f"claim-{id}"
-            del reference["refuri"]
+        reference = addnodes.pending_xref(
+            "", refdomain="std", reftype="ref", reftarget=f"claim-{id}", refexplicit=True, refwarn=True
+        )
+        reference["refdoc"] = self.env.current_document.docname
+        reference += nodes.inline("", "", *text)
         return reference
 
 
@@ -841,7 +853,7 @@ def _pass(self: Any, node: nodes.Element) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    app.add_config_value("guide_root", "", "env", types=frozenset({str, Path}))
+    app.add_config_value("guide_root", "", "", types=frozenset({str, Path}))
     app.add_config_value("guide_repository", "", "env", types=frozenset({str}))
     others = ("latex", "text", "man", "texinfo")
     plainly = dict.fromkeys(others, (_pass, _pass))
@@ -854,6 +866,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("claim", ClaimDirective)
     app.add_directive("claims-list", ClaimsListDirective)
     app.add_post_transform(ResolveClaims)
+    app.connect("config-inited", find_root)
     app.connect("builder-inited", refresh)
     app.connect("env-get-outdated", outdated)
     app.connect("env-purge-doc", lambda app, env, docname: store(env).purge(docname))

@@ -122,7 +122,7 @@ class ErrataTableDirective(SphinxDirective):
         return [claims.table(["often printed", "what a run gives", "check"], body, classes=["ag-errata"])]
 
     def _right(self, row: Row, path: Path) -> str:
-        book = claims.ledger(self.env.app)
+        book = claims.ledger(self.config)
         page = prose.parse(row.right, str(path), book.measured).run()
         for _, message in page.failures:
             self._problem(f"{row.id}: {message}", f"{path}:{row.line}")

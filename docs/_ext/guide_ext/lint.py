@@ -32,6 +32,12 @@ NUMBER = re.compile(
     re.VERBOSE,
 )
 
+PLACES = (
+    "chapter|section|equation|figure|table|theorem|lemma|appendix|algorithm|exercise|page|line|step|issue|"
+    "definition|corollary|proposition"
+)
+PLACE = r"\d+(?:\.\d+)*"
+
 # What a number may be part of: the whole match is free of the lint.
 FREE = [
     re.compile(pattern, flags)
@@ -51,13 +57,11 @@ FREE = [
         (r"\bPython (?:>= ?|≥ ?)?3\.\d+", 0),
         (r"\b\d+-bit\b", 0),
         (r"\b\d{1,2} (?:January|February|March|April|May|June|July|August|September|October|November|December)\b", 0),
-        (
-            r"\b(?:[Cc]hapters?|[Ss]ections?|[Ee]quations?|[Ee]qs?\.|[Ff]igures?|[Ff]igs?\.|[Tt]ables?|[Tt]heorems?|"
-            r"[Ll]emmas?|[Aa]ppendix|[Aa]lgorithms?|[Ee]xercises?|[Pp]ages?|pp\.|[Ll]ines?|[Ss]teps?|[Ii]ssues?)"
-            r"[ \u00a0]\d+(?:\.\d+)*(?:(?:,| and| to| or|[-–])[ \u00a0]?\d+(?:\.\d+)*)*",
-            0,
-        ),
-        (r"\b[A-Z]\w*(?:[- ]v?\d+(?:\.\d+)*)?[- ]\d+(?:\.\d+)?[BM]\b", 0),  # Llama 2 70B, GPT-3 175B
+        # a reference: one number or range after the singular, several after the plural
+        (rf"\b(?:{PLACES})[ \u00a0]{PLACE}(?:[-–]{PLACE})?", re.IGNORECASE),
+        (rf"\b(?:{PLACES})s[ \u00a0]{PLACE}(?:(?:, | and | to | or |[-–]){PLACE})*", re.IGNORECASE),
+        (rf"\bpp\.[ \u00a0]{PLACE}(?:[-–]{PLACE})?", 0),
+        (r"\b[A-Z]\w*(?:\.\d+)?(?:[- ]v?\d+(?:\.\d+)*)?[- ]\d+(?:\.\d+)?[BM]\b", 0),  # Llama 2 70B, GPT-3 175B
         (r"\\[hv]space\*?\{[^}]*\}|\\\\\[[^\]]*\]|\\(?:begin|end)\{[^}]*\}|\\(?:label|eqref|ref|tag)\{[^}]*\}", 0),
     )
 ]

@@ -785,7 +785,7 @@ def execute(app: Sphinx, docname: str, content: list[str]) -> None:
     path = Path(app.env.doc2path(docname))
     if path.suffix != ".md":
         return
-    page = parse(content[0], str(path), claims.ledger(app).measured)
+    page = parse(content[0], str(path), claims.ledger(app.config).measured)
     if not page.regions and not page.given:
         return
     page.run()
