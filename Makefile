@@ -66,7 +66,7 @@ lint: env ## Check style (ruff) and types (mypy)
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-lock: ## Refresh constraints.txt from a clean environment (on Python 3.11, the oldest supported)
+lock: ## Refresh the pinned releases in constraints.txt (needs Python 3.11, the oldest supported)
 	@$(call first-python,$(or $(PYTHON),python3.11)); "$$python" tools/lock.py
 
 clean: ## Remove what was built; the environment stays

@@ -55,7 +55,12 @@ PIP_FAILURES = (
         "Make sure you own this folder and its .venv (ls -ld . .venv), or remove .venv and try again.",
     ),
     (
-        ("No matching distribution found", "requires a different Python", "ResolutionImpossible"),
+        (
+            "No matching distribution found",
+            "requires a different Python",
+            "ResolutionImpossible",
+            "resolution-too-deep",
+        ),
         "No release of a package fits this Python, this platform and constraints.txt (see the lines above).",
         "Use a Python between 3.11 and 3.14 (rm -r .venv, then make PYTHON=python3.12 ...), or, to move to\n"
         "  newer releases, refresh the pins with: make lock",
