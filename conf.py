@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "docs" / "_ext"))
 
 import attn_guide  # noqa: E402
+from guide_ext.figures import gallery_conf  # noqa: E402
 
 # --- what the site is ------------------------------------------------------------------------------------------------
 
@@ -44,6 +45,7 @@ extensions = [
     "sphinxext.opengraph",
     "guide_ext.catalogue",
     "guide_ext.errata",
+    "guide_ext.figures",
     "guide_ext.mathml",
     "guide_ext.prose",
     "guide_ext.site",
@@ -51,7 +53,7 @@ extensions = [
 
 root_doc = "index"
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["_ext", "_static", "_templates", "**/README.md", "gallery/**/*.ipynb", "gallery/**/*.py"]
+exclude_patterns = ["_ext", "_static", "_templates", "**/README.md", "gallery/**/*.ipynb", "gallery/**/*.py", "gallery/**/*.json"]
 templates_path = ["docs/_templates"]
 nitpicky = True
 keep_warnings = False
@@ -79,6 +81,8 @@ html_math_renderer = "mathml"
 math_eqref_format = "equation ({number})"
 
 guide_repository = f"https://github.com/{REPOSITORY}/blob/main"
+
+sphinx_gallery_conf = gallery_conf()
 
 bibtex_bibfiles = ["docs/refs.bib"]
 bibtex_default_style = "guide"
