@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from guide_ext import prose
-from guide_ext.claims import Ledger
+from guide_ext.claims import Ledger, quoted
 from sybil import Document, Sybil
 from sybil.integration.pytest import SybilFile
 
@@ -17,17 +16,12 @@ ROOT = Path(__file__).resolve().parent
 
 
 @cache
-def ledger() -> Ledger:
-    return Ledger(ROOT)
-
-
-@cache
-def measured(id: str) -> Mapping[str, Any]:
-    """What a claim recorded; its test runs first if it is stale, as in a fresh clone."""
-    book = ledger()
-    _, output = book.refresh([id])
+def refreshed(*ids: str) -> Ledger:
+    """The ledger after the stale tests of these claims have run, as they must in a fresh clone."""
+    ledger = Ledger(ROOT)
+    _, output = ledger.refresh(ids)
     assert not output, output
-    return book.measured(id)
+    return ledger
 
 
 class ProsePage(prose.Page):
@@ -35,17 +29,18 @@ class ProsePage(prose.Page):
 
     @classmethod
     def parse(cls, path: str, *parsers: Any, encoding: str = "utf-8") -> Document:
-        return prose.parse(Path(path).read_text(encoding=encoding), path, measured)
+        text = Path(path).read_text(encoding=encoding)
+        return prose.parse(text, path, lambda id: refreshed(*dict.fromkeys([*quoted(text), id])).measured(id))
 
 
 pages = Sybil(
-    parsers=[],
+    parsers=[],  # ProsePage brings its own
     patterns=["docs/**/*.md", "docs/*.md"],
     filenames=["README.md"],
-    document_types={".md": ProsePage, ".py": prose.Docstrings},
+    document_types={".md": ProsePage},
 )
 docstrings = Sybil(
-    parsers=[],
+    parsers=[],  # Docstrings brings its own
     patterns=["attn_guide/**/*.py", "attn_guide/*.py"],
     document_types={".py": prose.Docstrings},
 )

@@ -444,9 +444,8 @@ def test_every_claim_of_the_guide_has_a_test_and_every_test_a_claim():
     assert book.problems() == []
     made = re.compile(r"^[ \t]*(?::{3,}|`{3,})\{claim\} *(\S+)", re.MULTILINE)
     cited = {id: name for name, text in pages().items() for id in made.findall(text)}
-    quoted = re.compile(r"measured\(\s*[\"']([\w-]+)[\"']\s*\)")
     errata = (ROOT / "docs" / "errata.toml").read_text(encoding="utf-8")
-    used = {id for text in [*pages().values(), errata] for id in quoted.findall(text)} | set(cited)
+    used = {id for text in [*pages().values(), errata] for id in claims.quoted(text)} | set(cited)
     used |= set(re.findall(r"^claim = [\"']([\w-]+)", errata, re.MULTILINE))
     assert used - set(book.tests) == set(), "claims without a test"
     assert set(book.tests) - used == set(), "tests that no page cites"

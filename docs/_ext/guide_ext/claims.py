@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -240,6 +241,14 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(map(repr, close))}?" if close else "there are none"
 
 
+QUOTED = re.compile(r"\bmeasured\(\s*[\"']([\w-]+)[\"']\s*\)")
+
+
+def quoted(text: str) -> list[str]:
+    """The ids that a page's text quotes with ``measured("...")``."""
+    return list(dict.fromkeys(QUOTED.findall(text)))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The tests and their records
 
@@ -398,13 +407,14 @@ class Ledger:
     def records(self) -> dict[str, dict[str, Any]]:
         return self.merge()
 
-    def stale(self) -> list[str]:
-        """The claims whose test has not run, failed, or has changed (or what it uses) since it ran."""
+    def stale(self, ids: Iterable[str] | None = None) -> list[str]:
+        """The claims, of these or of all, whose test has not passed, or has changed (or what it uses) since it did."""
         records = self.merge()
+        wanted = self.tests if ids is None else [id for id in dict.fromkeys(ids) if id in self.tests]
         return [
             id
-            for id, test in self.tests.items()
-            if records[id]["status"] != "passed" or records[id]["fingerprint"] != self.fingerprint(test)
+            for id in wanted
+            if records[id]["status"] != "passed" or records[id]["fingerprint"] != self.fingerprint(self.tests[id])
         ]
 
     def run(self, ids: Iterable[str]) -> subprocess.CompletedProcess[str]:
@@ -426,9 +436,8 @@ class Ledger:
         output : str
             What pytest printed, if something went wrong in it.
         """
-        wanted = None if ids is None else set(ids)
         with self._lock():
-            stale = [id for id in self.stale() if wanted is None or id in wanted]
+            stale = self.stale(ids)
             if not stale:
                 return [], ""
             result = self.run(stale)
