@@ -155,6 +155,12 @@ def _walk(tree: ast.AST) -> Iterator[ast.AST]:
         yield from _walk(child)
 
 
+@lru_cache(maxsize=1024)
+def _nodes(tree: ast.Module) -> tuple[ast.AST, ...]:
+    """All nodes of a tree; a module that many scripts reach is walked once."""
+    return tuple(_walk(tree))
+
+
 @dataclass
 class _Reach:
     """Follows names from source into the files of one package."""
@@ -279,7 +285,7 @@ class _Reach:
         lazy = lazy or set()
         names: dict[str, tuple[Path, list[str]]] = {}  # local name -> (module or package, what of it)
         optional: dict[str, Path] = {}  # local name -> module beside the script, for lazy imports
-        nodes = list(_walk(tree))
+        nodes = _nodes(tree)
         for node in nodes:
             if isinstance(node, ast.Import):
                 for alias in node.names:
