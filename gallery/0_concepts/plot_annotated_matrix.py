@@ -6,10 +6,11 @@ One row says where a token looks; one column says who looks at a token. Rows sum
 its own softmax. Columns have no such rule.
 """
 
-import attn_guide as ag
 import numpy as np
-from attn_guide import plot
 from matplotlib.patches import Rectangle
+
+import attn_guide as ag
+from attn_guide import plot
 
 tokens = ["money", "flows", "past", "the", "river", "bank"]
 # features: water, money, function word, place

@@ -6,8 +6,9 @@ Dropout sets some weights to zero and divides the rest by 1 - p. Averaged over d
 single draw it does not.
 """
 
-import attn_guide as ag
 import numpy as np
+
+import attn_guide as ag
 from attn_guide import plot
 
 rng = np.random.default_rng(0)

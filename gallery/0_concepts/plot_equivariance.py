@@ -6,8 +6,9 @@ The same three words in another order give the same three output vectors in that
 "bank" says whether it stood first or last.
 """
 
-import attn_guide as ag
 import numpy as np
+
+import attn_guide as ag
 from attn_guide import plot
 
 tokens = ["the", "river", "bank"]

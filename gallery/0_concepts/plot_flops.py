@@ -6,8 +6,9 @@ Projections and the feed-forward layer grow in proportion to the length, the n x
 feed-forward layer of width 4 d the curves cross at n = 2d, 4d and 6d.
 """
 
-import attn_guide as ag
 import numpy as np
+
+import attn_guide as ag
 from attn_guide import plot
 
 d = 768

@@ -6,8 +6,9 @@ A saturated softmax passes almost no gradient in most rows and a large one in a 
 be close. In long rows the unscaled gradients are not even smaller on average.
 """
 
-import attn_guide as ag
 import numpy as np
+
+import attn_guide as ag
 from attn_guide import plot
 
 rng = np.random.default_rng(0)

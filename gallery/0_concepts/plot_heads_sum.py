@@ -5,8 +5,9 @@ Joining heads and projecting is adding up heads
 W_O has a block of rows for each head. Joined heads times W_O is the same as every head times its own block, added up.
 """
 
-import attn_guide as ag
 import numpy as np
+
+import attn_guide as ag
 from attn_guide import plot
 
 rng = np.random.default_rng(1)

@@ -6,8 +6,9 @@ One row for each position. Sines and cosines of many wavelengths count like the 
 left turn fast, those on the right hardly move. A learned table starts as noise and is trained like any other weight.
 """
 
-import attn_guide as ag
 import numpy as np
+
+import attn_guide as ag
 from attn_guide import plot
 
 n, d = 64, 64

@@ -7,8 +7,9 @@ added to the tokens act through their products; biases are added as they are; Ro
 causal mask removes the future.
 """
 
-import attn_guide as ag
 import numpy as np
+
+import attn_guide as ag
 from attn_guide import plot
 
 rng = np.random.default_rng(0)

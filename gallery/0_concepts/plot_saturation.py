@@ -6,8 +6,9 @@ Without scaling, wide queries and keys make nearly one-hot weights. Divided by d
 ones. Divided by the square root, the weights look the same whatever the width.
 """
 
-import attn_guide as ag
 import numpy as np
+
+import attn_guide as ag
 from attn_guide import plot
 
 rng = np.random.default_rng(0)

@@ -7,6 +7,7 @@ Dividing by that number puts every width on the same curve.
 """
 
 import numpy as np
+
 from attn_guide import plot
 
 rng = np.random.default_rng(0)

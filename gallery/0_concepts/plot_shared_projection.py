@@ -6,8 +6,9 @@ If queries and keys are the same vectors, score (i, j) equals score (j, i), and 
 itself. The softmax works row by row, so the weights are not symmetric all the same.
 """
 
-import attn_guide as ag
 import numpy as np
+
+import attn_guide as ag
 from attn_guide import plot
 
 rng = np.random.default_rng(0)

@@ -6,8 +6,9 @@ Three words, four features each. "Bank" asks for a kind of place, "river" answer
 is mostly what "river" provides. The chapter follows the same numbers by hand.
 """
 
-import attn_guide as ag
 import numpy as np
+
+import attn_guide as ag
 from attn_guide import plot
 
 tokens = ["the", "river", "bank"]

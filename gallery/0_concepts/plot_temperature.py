@@ -6,8 +6,9 @@ The same six scores at five temperatures. Low temperatures approach a choice of 
 average; the order of the bars is always that of the scores.
 """
 
-import attn_guide as ag
 import numpy as np
+
+import attn_guide as ag
 from attn_guide import plot
 
 scores = np.array([1.2, 0.3, 2.0, -0.5, 0.9, 1.6])

@@ -7,6 +7,7 @@ All of them learn. What the scale changes is how fast, how smoothly, and at whic
 """
 
 import numpy as np
+
 from attn_guide import experiments, plot
 
 d_k, steps, seeds = 64, 300, (0, 1, 2, 3, 4)

@@ -62,6 +62,7 @@ def test_rows_sum_to_one_and_columns_do_not(claim):
     claim.below("smallest column sum", columns.min(), 0.5)
     claim.above("largest column sum", columns.max(), 2.0)
     claim.check("mean column sum", columns.mean(), expected=1.0, tolerance=1e-12, why="n rows of sum 1 over n columns")
+    claim.note(matrices=1000)
 
 
 # ------------------------------------------------------------------------------------------------ three projections
