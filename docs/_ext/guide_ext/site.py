@@ -13,7 +13,8 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -88,21 +89,18 @@ def own_members(cls: type) -> list[str]:
     return found
 
 
-def api_page(module: ModuleType, *, with_examples: bool) -> str:
-    """The reStructuredText of one module's page."""
-    short = module.__name__.removeprefix("attn_guide.")
-    first_line = (inspect.getdoc(module) or "").partition("\n")[0].split(":")[0].rstrip(".")
-    title = f"{short}: {first_line[:1].lower()}{first_line[1:]}" if first_line else short
+def api_page(module: ModuleType, examples: Path) -> str:
+    """The reStructuredText of one module's page; ``examples`` holds what sphinx-gallery knows of who uses what."""
+    title = module.__name__
     names = [name for name in module.__all__ if hasattr(module, name)]
     for name in set(module.__all__) - set(names):
         logger.warning("%s exports %r, which it does not define", module.__name__, name, type="guide")
-    lines = [f".. _api-{short}:", "", title, "=" * len(title), "", f".. automodule:: {module.__name__}", ""]
+    lines = [f".. _api-{short_name(module)}:", "", title, "=" * len(title), "", f".. automodule:: {module.__name__}", ""]
     callables = [name for name in names if callable(getattr(module, name))]
     if len(callables) > 1:
         lines += [".. list-table::", "   :class: ag-summary", "   :widths: auto", ""]
         for name in callables:
-            summary = (inspect.getdoc(getattr(module, name)) or "").partition("\n\n")[0].replace("\n", " ")
-            lines += [f"   * - :py:obj:`~{public_name(module, name)}`", f"     - {summary}"]
+            lines += [f"   * - :py:obj:`~{public_name(module, name)}`", f"     - {summary(getattr(module, name))}"]
         lines += [""]
     for name in names:
         target, full = getattr(module, name), public_name(module, name)
@@ -114,29 +112,63 @@ def api_page(module: ModuleType, *, with_examples: bool) -> str:
             lines += [f".. autofunction:: {full}", ""]
         else:
             lines += [f".. autodata:: {module.__name__}.{name}", "   :no-value:", ""]
-        if name in callables and with_examples:
-            lines += _examples(full, module, name)
+        if callable(target):
+            lines += _figures(dict.fromkeys((full, f"{module.__name__}.{name}")), examples)
     return "\n".join(lines)
 
 
-def _examples(full: str, module: ModuleType, name: str) -> list[str]:
-    """A mini-gallery of the scripts that use a function, under whichever name they use it."""
-    names = dict.fromkeys((full, f"{module.__name__}.{name}"))
-    return [f".. minigallery:: {' '.join(names)}", "   :add-heading: Figures that use it", "   :heading-level: .", ""]
+def short_name(module: ModuleType) -> str:
+    return module.__name__.removeprefix("attn_guide.")
+
+
+def summary(thing: Any) -> str:
+    """The first sentence of a docstring, on one line."""
+    return (inspect.getdoc(thing) or "").partition("\n\n")[0].replace("\n", " ")
+
+
+def _figures(names: Iterable[str], examples: Path) -> list[str]:
+    """The figures that use a function, under whichever name, as the last part of its description."""
+    used = [name for name in names if (file := examples / f"{name}.examples").is_file() and file.stat().st_size]
+    if not used:
+        return []
+    scripts = {found for name in used for found in re.findall(r"sphx_glr_(\w+)\.py", (examples / f"{name}.examples").read_text())}
+    return [
+        f"   .. drawn by {', '.join(sorted(scripts))}",  # so that the page is read again when the list changes
+        "",
+        "   .. rubric:: Figures that use it",
+        "",
+        f"   .. minigallery:: {' '.join(used)}",
+        "",
+    ]
 
 
 def _write_api_pages(app: Sphinx) -> None:
     """Write the pages that changed and remove those whose module is gone, so that an unchanged build reads none."""
     folder = Path(app.srcdir) / GENERATED
     folder.mkdir(parents=True, exist_ok=True)
-    with_gallery = "sphinx_gallery.gen_gallery" in app.extensions
-    pages = {f"{m.__name__.removeprefix('attn_guide.')}.rst": api_page(m, with_examples=with_gallery) for m in public_modules()}
+    pages = {f"{short_name(module)}.rst": api_page(module, folder) for module in public_modules()}
     for stale in set(folder.glob("*.rst")) - {folder / name for name in pages}:
         stale.unlink()
     for name, text in pages.items():
         page = folder / name
         if not page.exists() or page.read_text(encoding="utf-8") != text:
             page.write_text(text, encoding="utf-8")
+
+
+class ApiModules(SphinxDirective):
+    """``:::{api-modules}``: the modules of the package, each with what its docstring says first."""
+
+    def run(self) -> list[nodes.Node]:
+        for source in sorted(Path(attn_guide.__path__[0]).rglob("*.py")):
+            self.env.note_dependency(str(source))
+        rows = ["| Module | What it holds |", "|---|---|"]
+        rows += [f"| {{ref}}`{short_name(m)} <api-{short_name(m)}>` | {_plain(summary(m))} |" for m in public_modules()]
+        return self.parse_text_to_nodes("\n".join(rows))
+
+
+def _plain(text: str) -> str:
+    """Docstring markup as Markdown, in a cell of a table."""
+    return text.replace("``", "`").replace("|", "\\|")
 
 
 def _resolve_alias(
@@ -188,6 +220,18 @@ class ChapterMechanisms(SphinxDirective):
         if not rows:
             raise self.error(f"the taxonomy has no mechanism in chapter {number}")
         return self.parse_text_to_nodes("\n".join(["| Mechanism | First paper | Code |", "|---|---|---|", *rows]))
+
+
+# --- code ---------------------------------------------------------------------------------------------------------
+
+
+def _trim_code(app: Sphinx, doctree: nodes.document) -> None:
+    """Drop the blank lines that end a block of code: doctests need one before a fence, readers do not."""
+    for block in doctree.findall(nodes.literal_block):
+        text = block.astext()
+        if text != text.rstrip() and len(block.children) == 1 and isinstance(block.children[0], nodes.Text):
+            block.children[0] = nodes.Text(text.rstrip())
+            block.children[0].parent = block
 
 
 # --- links to sources -----------------------------------------------------------------------------------------------
@@ -274,7 +318,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     for name in COLOURED:
         app.add_role(name, _coloured_role)
     app.add_directive("chapter-mechanisms", ChapterMechanisms)
-    app.connect("builder-inited", _write_api_pages)
+    app.add_directive("api-modules", ApiModules)
+    app.connect("builder-inited", _write_api_pages, priority=700)  # when the gallery knows which script uses what
+    app.connect("doctree-read", _trim_code)
     app.connect("missing-reference", _resolve_alias)
     app.connect("html-page-context", _edit_link, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
