@@ -82,8 +82,12 @@ def num_threads() -> int:
         return 1
     with _state.lock:
         width = _state.saved if _state.users else blas[0]()
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(width, cpus))
+    return max(1, min(width, _cpus()))
+
+
+def _cpus() -> int:
+    """Return how many CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

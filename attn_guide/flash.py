@@ -535,7 +535,7 @@ def _visible_tiles(call: Call, tiles: list[Tile], at: tuple[int, ...], rows: sli
             ends = {start, min(max(start, rows.start), stop), min(stop, rows.stop)}
         for a, b in pairwise(sorted(ends)):
             near, far = a - start, b - start
-            part = Tile(slice(a, b), tile.key_t[:, near:far], tile.value[near:far])
+            part = Tile(slice(a, b, 1), tile.key_t[:, near:far], tile.value[near:far])
             masked = mask_tile(call, part, at, rows)
             if masked is not None:
                 yield masked
@@ -630,7 +630,7 @@ class Call(NamedTuple):
             yield self.allowed[at][rows, keys]
         if self.mask_mod is not None:
             b, h = self.batch_and_head(at)
-            stride = keys.step or 1 if isinstance(keys, slice) and keys.step == rows.step else 0
+            stride = rows.step if isinstance(keys, slice) and keys.step == rows.step else 0
             yield _evaluate(self.mask_mod, b, h, q_idx, kv_idx, stride)
 
 
