@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import gcd
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,7 +50,7 @@ __all__ = [
 MaskMod = Callable[[Any, Any, Any, Any], Any]
 
 #: Cells evaluated at once when a mask is counted, so that counting a long sequence needs a few megabytes.
-_CELLS = 1 << 22
+_CELLS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,10 +69,17 @@ class Mask:
         How the mask prints; the function's own name unless given.
     clause, negation : str, optional
         The condition in words about query i and key j, and its opposite; ``describe`` joins them.
-    relative : bool, default False
-        True when the predicate depends on ``kv_idx - q_idx`` alone. Such masks are counted in O(n + m).
     shape : tuple, default (None, None)
         The most queries and keys the predicate is defined for; None where there is no limit.
+    relative : bool, default False
+        True when the predicate depends on ``kv_idx - q_idx`` alone within one head, except in ``special_rows`` and
+        ``special_keys``. Such masks are counted without looking at every pair.
+    special_rows, special_keys : tuple of int, default ()
+        The queries and the keys that are exempt from ``relative``.
+    block : int, default 1
+        The predicate is constant in blocks of this many queries and keys.
+    operator, parts
+        How a composed mask was made; set by ``&``, ``|`` and ``~``.
 
     Notes
     -----
@@ -114,8 +122,11 @@ class Mask:
     name: str = ""
     clause: str = ""
     negation: str = ""
-    relative: bool = False
     shape: tuple[int | None, int | None] = (None, None)
+    relative: bool = False
+    special_rows: tuple[int, ...] = ()
+    special_keys: tuple[int, ...] = ()
+    block: int = 1
     operator: str = ""
     parts: tuple[Mask, ...] = ()
 
@@ -144,7 +155,7 @@ class Mask:
         def negated(b: Any, h: Any, q_idx: Any, kv_idx: Any) -> Any:
             return inner(b, h, q_idx, kv_idx) ^ True
 
-        return Mask(negated, operator="~", parts=(self,), relative=self.relative, shape=self.shape)
+        return replace(self, mask_mod=negated, name="", clause="", negation="", operator="~", parts=(self,))
 
     def __repr__(self) -> str:
         if self.name:
@@ -166,7 +177,9 @@ class Mask:
         >>> (ag.causal & (ag.document([0, 0, 1]) | ag.strided(2))).describe().partition(" and ")[2]
         'either i and j are in the same document or i and j leave the same remainder when divided by 2.'
         """
-        return f"Query i sees key j if {_words(self, True)[1]}."
+        condition = _words(self, True)[1]
+        whole = {full.clause: "Every query sees every key.", full.negation: "No query sees any key."}
+        return whole.get(condition, f"Query i sees key j if {condition}.")
 
     def materialize(self, n: int, m: int | None = None, *, b: int | None = None, h: int | None = None) -> np.ndarray:
         """Return the mask as a boolean array.
@@ -215,37 +228,84 @@ class Mask:
     def count(self, n: int, m: int | None = None, *, b: int = 1, h: int = 1) -> int:
         """Return the number of (query, key) pairs that the mask allows, over ``b`` batch items and ``h`` heads.
 
+        Parameters
+        ----------
+        n, m : int
+            Number of queries and of keys; ``m`` is ``n`` unless given.
+        b, h : int, default 1
+            Number of batch items and of heads.
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        ValueError
+            If a size is negative or beyond what the mask is defined for.
+
         Notes
         -----
-        A ``relative`` mask is counted by its n + m - 1 offsets. Any other is evaluated in blocks of rows, in
-        O(n m) time and bounded memory: no n x m array is made.
+        No n x m array is made. A mask that depends on the distance alone, but for a few special tokens (causal,
+        windows, strides, sinks, prefix, global tokens and all that is composed of them), is counted in O((n + m) s)
+        for s special tokens. Any other is evaluated once per block, some rows at a time: O(n m / block^2) time and
+        bounded memory.
 
         Examples
         --------
         >>> import attn_guide as ag
         >>> ag.sliding_window(64, 64).count(1024)      # not 1024 * 129 = 132096: the ends see fewer keys
         127936
-        >>> ag.causal.count(1_000_000)
-        500000500000
+        >>> (ag.longformer(512, [0]) & ag.causal).count(1_000_000)
+        257966847
         """
         n, m = self._lengths(n, m)
-        batch, heads = check_integer("b", b), check_integer("h", h)
-        if n == 0 or m == 0:
-            return 0
-        if self.relative:
-            offset = np.arange(-(n - 1), m)  # kv - q
-            first = np.maximum(0, -offset)  # the pairs (q, q + offset) with q from first to last
-            last = np.minimum(n, m - offset)
-            seen = np.broadcast_to(self._evaluate(0, 0, first, first + offset), offset.shape)
-            return batch * heads * int((last - first)[seen].sum())
+        heads = [(bi, hi) for bi in range(check_integer("b", b)) for hi in range(check_integer("h", h))]
+        return sum(self._count_relative(*at, n, m) if self.relative else self._count_cells(*at, n, m) for at in heads)
+
+    def _count_cells(self, b: int, h: int, n: int, m: int) -> int:
+        """Evaluate the first cell of every block and count it as many times as the block has cells."""
+        keys = np.arange(0, m, self.block)
+        width = np.minimum(self.block, m - keys)
         total = 0
-        keys = np.arange(m)
-        for bi in range(batch):
-            for hi in range(heads):
-                for rows in _row_blocks(n, m):
-                    seen = self._evaluate(bi, hi, rows[:, None], keys)
-                    total += int(np.count_nonzero(np.broadcast_to(seen, (len(rows), m))))
+        for rows in _row_groups(np.arange(0, n, self.block), len(keys)):
+            height = np.minimum(self.block, n - rows)
+            seen = np.broadcast_to(self._evaluate(b, h, rows[:, None], keys), (len(rows), len(keys)))
+            total += int(height @ (seen @ width))
         return total
+
+    def _count_relative(self, b: int, h: int, n: int, m: int) -> int:
+        """Count the special rows and keys cell by cell, and the pairs of others by their distance."""
+        rows = np.array([i for i in self.special_rows if i < n], dtype=np.int64)
+        keys = np.array([j for j in self.special_keys if j < m], dtype=np.int64)
+        plain_row, plain_key = np.ones(n, dtype=bool), np.ones(m, dtype=bool)
+        plain_row[rows] = plain_key[keys] = False
+        total = 0
+        for group in _row_groups(rows, m):
+            seen = self._evaluate(b, h, group[:, None], np.arange(m))
+            total += int(np.count_nonzero(np.broadcast_to(seen, (len(group), m))))
+        others = np.flatnonzero(plain_row)
+        for group in _row_groups(keys, len(others)):
+            seen = self._evaluate(b, h, others, group[:, None])
+            total += int(np.count_nonzero(np.broadcast_to(seen, (len(group), len(others)))))
+
+        distance = np.arange(1 - n, m)  # kv - q
+        first, stop = np.maximum(0, -distance), np.minimum(n, m - distance)  # the queries with a key at that distance
+        taken = np.zeros(n + m, dtype=np.int64)  # pairs at each distance in a special row or key, as differences
+        np.add.at(taken, np.concatenate([n - 1 - rows, keys]), 1)
+        np.add.at(taken, np.concatenate([n - 1 - rows + m, keys + n]), -1)
+        pairs = stop - first - np.cumsum(taken)[: n + m - 1]
+        for i in rows:
+            pairs[n - 1 - i + keys] += 1  # a cell in both was taken away twice
+        left = pairs > 0
+        distance, pairs, query = distance[left], pairs[left], first[left]
+        while True:  # step each distance's example pair past the special tokens
+            blocked = ~(plain_row[query] & plain_key[query + distance])
+            if not blocked.any():
+                break
+            query[blocked] += 1
+        seen = np.broadcast_to(self._evaluate(b, h, query, query + distance), query.shape)
+        return total + int(pairs[seen].sum())
 
     def density(self, n: int, m: int | None = None, *, b: int = 1, h: int = 1) -> float:
         """Return the exact share of allowed pairs, between 0 and 1 (0 where there are no pairs).
@@ -299,6 +359,9 @@ def _combine(operator: str, left: Mask, right: Mask) -> Mask:
         operator=operator,
         parts=(left, right),
         relative=left.relative and right.relative,
+        special_rows=tuple(sorted({*left.special_rows, *right.special_rows})),
+        special_keys=tuple(sorted({*left.special_keys, *right.special_keys})),
+        block=gcd(left.block, right.block),
         shape=(smaller(left.shape[0], right.shape[0]), smaller(left.shape[1], right.shape[1])),
     )
 
@@ -318,17 +381,18 @@ def _words(mask: Mask, positive: bool) -> tuple[str, str]:
     return joint, f" {joint} ".join(pieces)
 
 
-def _row_blocks(n: int, m: int) -> Iterator[np.ndarray]:
+def _row_groups(rows: np.ndarray, m: int) -> Iterator[np.ndarray]:
+    """Cut ``rows`` into groups that make about ``_CELLS`` cells with ``m`` keys."""
     step = max(1, _CELLS // max(m, 1))
-    for start in range(0, n, step):
-        yield np.arange(start, min(start + step, n))
+    for start in range(0, len(rows), step):
+        yield rows[start : start + step]
 
 
 class _Table:
-    """An array that a predicate can index with NumPy arrays, Python integers or torch tensors alike.
+    """An array (a,) or (a, b) that a predicate can index with NumPy arrays, Python integers or torch tensors alike.
 
-    A torch index reads a tensor copy on its own device. The copy is made once and kept, so that a compiled kernel
-    captures it; torch is never imported here, since a torch index shows that the caller has done so.
+    A torch index reads a flat tensor copy on its own device. The copy is made once and kept, so that a compiled
+    kernel captures it; torch is never imported here, since a torch index shows that the caller has done so.
     """
 
     def __init__(self, array: np.ndarray) -> None:
@@ -337,15 +401,19 @@ class _Table:
         self.tensor: Any = None
 
     def __getitem__(self, index: Any) -> Any:
-        for position in index if isinstance(index, tuple) else (index,):
-            if type(position).__module__.startswith("torch"):
-                return self._on(position.device)[index]
-        return self.array[index]
+        row, column = index if isinstance(index, tuple) else (index, None)
+        if type(row).__module__.startswith("torch"):
+            # One flat index: vmap inside torch.compile cannot mix a tensor and an integer in one look-up.
+            return self._on(row.device)[row if column is None else row * self.array.shape[1] + column]
+        try:
+            return self.array[index]
+        except IndexError:
+            raise ValueError(f"positions reach beyond a mask that is defined for {self.array.shape}") from None
 
     def _on(self, device: Any) -> Any:
         if self.tensor is None or self.tensor.device != device:
             torch = sys.modules["torch"]
-            tensor = torch.tensor(self.array.tolist(), device=device).reshape(self.array.shape)
+            tensor = torch.tensor(self.array.ravel(), device=device)
             if torch.compiler.is_compiling():  # a traced tensor must not outlive its trace
                 return tensor
             self.tensor = tensor
@@ -355,7 +423,7 @@ class _Table:
 def _span(left: int, right: int) -> str:
     low = f"i - {left}" if left else "i"
     high = f"i + {right}" if right else "i"
-    return f"{low} ... {high}" if (left or right) else "i ... i"
+    return f"{low} ... {high}"
 
 
 def _named(mask: Mask, name: str) -> Mask:
@@ -368,7 +436,7 @@ full = Mask(
     name="full",
     clause="i and j are any positions",
     negation="i and j are no positions",
-    relative=False,
+    relative=True,
 )
 
 #: Query i sees keys 0 ... i. With n != m the two sequences are aligned at their start, as PyTorch's is_causal does.
@@ -458,8 +526,8 @@ def sliding_window(left: int, right: int) -> Mask:
     return Mask(
         lambda b, h, q_idx, kv_idx: (kv_idx >= q_idx - left) & (kv_idx <= q_idx + right),
         name=f"sliding_window({left}, {right})",
-        clause=f"j is within {_span(left, right)}",
-        negation=f"j is outside {_span(left, right)}",
+        clause=f"j is within {_span(left, right)}" if left or right else "j is i",
+        negation=f"j is outside {_span(left, right)}" if left or right else "j is not i",
         relative=True,
     )
 
@@ -677,6 +745,9 @@ def global_tokens(indices: int | Iterable[int]) -> Mask:
         name=f"global_tokens([{', '.join(map(str, chosen))}])",
         clause=f"i or j is a global token ({shown})",
         negation=f"neither i nor j is a global token ({shown})",
+        relative=True,
+        special_rows=tuple(chosen),
+        special_keys=tuple(chosen),
     )
 
 
@@ -772,12 +843,19 @@ def _drawn_keys(drawn: np.ndarray, m: int, symmetric: bool, name: str) -> Mask:
                 seen = seen | (table[kv_idx, t] == q_idx)
         return seen
 
-    subject = "i or i is one of the keys drawn for j" if symmetric else "i"
     return Mask(
         key_is_drawn,
         name=name,
-        clause=f"j is one of the {r} keys drawn for {subject}",
-        negation=f"j is none of the {r} keys drawn for {subject.replace('or i is one', 'and i is none')}",
+        clause=(
+            f"one of i and j is among the {r} keys drawn for the other"
+            if symmetric
+            else f"j is one of the {r} keys drawn for i"
+        ),
+        negation=(
+            f"neither of i and j is among the {r} keys drawn for the other"
+            if symmetric
+            else f"j is none of the {r} keys drawn for i"
+        ),
         shape=(n, m),
     )
 
@@ -809,6 +887,7 @@ def block_local(block: int) -> Mask:
         name=f"block_local({block})",
         clause=f"i and j are in the same block of {block}",
         negation=f"i and j are in different blocks of {block}",
+        block=block,
     )
 
 
@@ -852,6 +931,7 @@ def blockwise(mask: Mask, block: int) -> Mask:
         clause=f"counting in blocks of {block}, {sentence}",
         negation=f"counting in blocks of {block}, {opposite}",
         shape=(rows, columns),
+        block=block * mask.block,
     )
 
 
@@ -931,6 +1011,8 @@ def _first_keys(count: int, clause: str) -> Mask:
         name=f"first_keys({count})",
         clause=clause,
         negation=clause.replace("is", "is not", 1),
+        relative=True,
+        special_keys=tuple(range(count)),
     )
 
 
@@ -1054,6 +1136,7 @@ def on_head(index: int) -> Mask:
         name=f"on_head({index})",
         clause=f"the head is {index}",
         negation=f"the head is not {index}",
+        relative=True,
     )
 
 
@@ -1314,7 +1397,7 @@ def _neighbours(mask: Mask, n: int) -> list[np.ndarray]:
     n, _ = mask._lengths(n, n)
     keys = np.arange(n)
     out: list[np.ndarray] = []
-    for rows in _row_blocks(n, n):
+    for rows in _row_groups(np.arange(n), n):
         seen = np.broadcast_to(mask._evaluate(0, 0, rows[:, None], keys), (len(rows), n))
         out.extend(np.flatnonzero(row) for row in seen)
     return out
