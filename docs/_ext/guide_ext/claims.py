@@ -515,20 +515,18 @@ class Store:
     citations: dict[str, list[Citation]] = field(default_factory=dict)
     used: dict[str, dict[str, str]] = field(default_factory=dict)  # docname -> claim -> digest of its record
     lists: dict[str, str] = field(default_factory=dict)  # docname with a claims-list -> digest of all
+    problems: int = 0  # of this build
 
     def purge(self, docname: str) -> None:
-        for table in (self.citations, self.used, self.lists):
-            table.pop(docname, None)  # type: ignore[attr-defined]
+        self.citations.pop(docname, None)
+        self.used.pop(docname, None)
+        self.lists.pop(docname, None)
 
     def merge(self, docnames: Iterable[str], other: Store) -> None:
-        for name in docnames:
-            for mine, theirs in (
-                (self.citations, other.citations),
-                (self.used, other.used),
-                (self.lists, other.lists),
-            ):
-                if name in theirs:  # type: ignore[operator]
-                    mine[name] = theirs[name]  # type: ignore[index]
+        names = set(docnames)
+        self.citations.update({name: made for name, made in other.citations.items() if name in names})
+        self.used.update({name: seen for name, seen in other.used.items() if name in names})
+        self.lists.update({name: seen for name, seen in other.lists.items() if name in names})
 
     def by_id(self) -> dict[str, list[Citation]]:
         found: dict[str, list[Citation]] = {}
@@ -556,10 +554,10 @@ def note_use(env: BuildEnvironment, docname: str, ids: Iterable[str]) -> None:
     store(env).used.setdefault(docname, {}).update({id: digest(records.get(id)) for id in ids})
 
 
-def problem(app: Sphinx, message: str, location: Any) -> None:
+def problem(env: BuildEnvironment, message: str, location: Any) -> None:
     """An error that fails the build, with or without ``-W``, after all pages have been written."""
     logger.error("%s", message, location=location, type="guide", subtype="claims")
-    app.guide_problems = getattr(app, "guide_problems", 0) + 1  # type: ignore[attr-defined]
+    store(env).problems += 1
 
 
 def refresh(app: Sphinx) -> None:
@@ -592,23 +590,24 @@ def verify(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """Every claim has a test that passed, every test is cited; the pages with a list of claims that changed."""
     book, kept = ledger(app.config), store(env)
     cited = kept.by_id()
+    kept.problems = 0
     for location, message in book.problems():
-        problem(app, message, location)
+        problem(env, message, location)
     for id, citations in cited.items():
         first, *others = citations
         for other in others:
-            problem(app, f"claim {id!r} is made in {first.docname} already", (other.docname, other.line))
+            problem(env, f"claim {id!r} is made in {first.docname} already", (other.docname, other.line))
         trouble = failure(book, id)
         if trouble:
-            problem(app, trouble, (first.docname, first.line))
+            problem(env, trouble, (first.docname, first.line))
     used = set(cited).union(*kept.used.values())
     for id in sorted(used - set(cited)):
         trouble = failure(book, id)
         if trouble:
-            problem(app, trouble, next(doc for doc in sorted(kept.used) if id in kept.used[doc]))
+            problem(env, trouble, next(doc for doc in sorted(kept.used) if id in kept.used[doc]))
     for id, test in book.tests.items():
         if id not in used:
-            problem(app, f"no page cites claim {id!r}: write it there as a claim", f"{test.file}:{test.line}")
+            problem(env, f"no page cites claim {id!r}: write it there as a claim", f"{test.file}:{test.line}")
     now = hashlib.sha256(
         json.dumps([[id, digest(r), [c.docname for c in cited.get(id, [])]] for id, r in book.records.items()]).encode()
     ).hexdigest()
@@ -631,7 +630,7 @@ def failure(book: Ledger, id: str) -> str:
 
 
 def conclude(app: Sphinx, exception: Exception | None) -> None:
-    if exception is None and getattr(app, "guide_problems", 0):
+    if exception is None and app.env is not None and store(app.env).problems:
         app.statuscode = 1
 
 
@@ -864,11 +863,12 @@ def _pass(self: Any, node: nodes.Element) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("guide_root", "", "", types=frozenset({str, Path}))
     app.add_config_value("guide_repository", "", "env", types=frozenset({str}))
-    others = ("latex", "text", "man", "texinfo")
-    plainly = dict.fromkeys(others, (_pass, _pass))
+    formats = ("latex", "text", "man", "texinfo")
+    plainly: dict[str, Any] = dict.fromkeys(formats, (_pass, _pass))
+    nothing: dict[str, Any] = dict.fromkeys(formats, (_skip, None))
     app.add_node(claim_block, html=(_open("div"), _end("div")), **plainly)
-    app.add_node(claim_details, html=(_open("details"), _end("details")), **dict.fromkeys(others, (_skip, None)))
-    app.add_node(claim_summary, html=(_visit_summary, _depart_summary), **dict.fromkeys(others, (_skip, None)))
+    app.add_node(claim_details, html=(_open("details"), _end("details")), **nothing)
+    app.add_node(claim_summary, html=(_visit_summary, _depart_summary), **nothing)
     app.add_node(claim_short, html=(_skip, None), **plainly)
     app.add_node(claim_list)
     app.add_node(claim_reference)

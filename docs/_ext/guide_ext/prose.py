@@ -266,7 +266,7 @@ def tolerance(number: re.Match[str]) -> float:
 
 def doctest_evaluator() -> DocTestEvaluator:
     evaluator = DocTestEvaluator(OPTIONS)
-    evaluator.runner._checker = NumberChecker()
+    evaluator.runner._checker = NumberChecker()  # type: ignore[attr-defined]
     return evaluator
 
 
@@ -384,7 +384,7 @@ class Page(Document):
         self.failures: list[tuple[int, str]] = []
         self.layout = Layout([])
         self._outcomes: dict[int, BaseException | None] = {}
-        self._print_options: dict[str, Any] = {}
+        self._print_options: Any = {}
         self._measured = measured
         self.namespace.update({"__name__": "__main__"})
 
@@ -421,7 +421,8 @@ class Page(Document):
         before = np.get_printoptions()
         np.set_printoptions(**self._print_options)
         try:
-            super().evaluate(example, example.region.evaluator)
+            if example.region.evaluator is not None:
+                super().evaluate(example, example.region.evaluator)
         except Exception as error:
             return error.with_traceback(_from_page(error, self.path))
         finally:
@@ -575,6 +576,7 @@ def _run_hidden(example: Example) -> None:
     """Run a block that the reader does not see; it may use the ledger."""
     __tracebackhide__ = True
     page = example.document
+    assert isinstance(page, Page)
     page.namespace.setdefault(ACCESSOR, page.accessor)
     try:
         _execute(example)
@@ -757,7 +759,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("guide_ext.claims")
     app.add_role("computed", computed_role)
     app.add_role("given", given_role)
-    others = dict.fromkeys(("latex", "text", "man", "texinfo"), (_pass, _pass))
+    others: dict[str, Any] = dict.fromkeys(("latex", "text", "man", "texinfo"), (_pass, _pass))
     app.add_node(computed, html=(_visit_computed, _depart_computed), **others)
     app.connect("source-read", execute, priority=100)
     app.connect("env-purge-doc", lambda app, env, docname: failures(env).pop(docname, None))
