@@ -1102,7 +1102,7 @@ def recurrent_layer_backward(
     if g.shape != states.shape:
         raise ValueError(f"grad_states has shape {g.shape}; wanted the shape of the states, {states.shape}")
     states = states.astype(a.dtype, copy=False)
-    before = np.concatenate([h[..., None, :], states[..., :-1, :]], axis=-2)  # the state each step began with
+    before = np.concatenate([h[..., None, :], states], axis=-2)[..., :-1, :]  # the state each step began with
     dz = np.empty_like(states)  # gradient before the tanh
     dh = np.zeros_like(h)
     for t in reversed(range(a.shape[-2])):
