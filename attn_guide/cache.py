@@ -130,22 +130,62 @@ class KVCache:
 
     @property
     def positions(self) -> np.ndarray:
-        """Positions of the stored tokens in the whole sequence, ascending: integers (stored,)."""
+        """Positions of the stored tokens in the whole sequence, ascending: integers (stored,).
+
+        Examples
+        --------
+        >>> import attn_guide as ag
+        >>> import numpy as np
+        >>> cache = ag.KVCache(window=2)
+        >>> cache.append(np.arange(3.0).reshape(1, 3, 1), np.zeros((1, 3, 4)))
+        >>> cache.positions
+        array([1, 2])
+        """
         return np.sort(self._position)
 
     @property
     def key(self) -> np.ndarray:
-        """Stored keys in the order of their positions (rotated, with ``rope``): (..., h_kv, stored, d_k)."""
+        """Stored keys in the order of their positions (rotated, with ``rope``): (..., h_kv, stored, d_k).
+
+        Examples
+        --------
+        >>> import attn_guide as ag
+        >>> import numpy as np
+        >>> cache = ag.KVCache(window=2)
+        >>> cache.append(np.arange(3.0).reshape(1, 3, 1), np.zeros((1, 3, 4)))
+        >>> cache.key.ravel()
+        array([1., 2.])
+        """
         return self._ordered(self._key)
 
     @property
     def value(self) -> np.ndarray:
-        """Stored values in the order of their positions: (..., h_kv, stored, d_v)."""
+        """Stored values in the order of their positions: (..., h_kv, stored, d_v).
+
+        Examples
+        --------
+        >>> import attn_guide as ag
+        >>> import numpy as np
+        >>> cache = ag.KVCache(window=2)
+        >>> cache.append(np.arange(3.0).reshape(1, 3, 1), np.zeros((1, 3, 4)))
+        >>> cache.value.shape
+        (1, 2, 4)
+        """
         return self._ordered(self._value)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the stored keys and values, without what is reserved beyond them."""
+        """Bytes of the stored keys and values, without what is reserved beyond them.
+
+        Examples
+        --------
+        >>> import attn_guide as ag
+        >>> import numpy as np
+        >>> cache = ag.KVCache(window=2)
+        >>> cache.append(np.arange(3.0).reshape(1, 3, 1), np.zeros((1, 3, 4)))
+        >>> cache.nbytes                     # 2 tokens of 1 + 4 numbers of 8 bytes
+        80
+        """
         return self.key.nbytes + self.value.nbytes if self._length else 0
 
     def append(self, key: Any, value: Any) -> None:
@@ -163,6 +203,15 @@ class KVCache:
             If shapes do not fit each other or what is stored.
         TypeError
             If dtypes differ.
+
+        Examples
+        --------
+        >>> import attn_guide as ag
+        >>> import numpy as np
+        >>> cache = ag.KVCache(window=2)
+        >>> cache.append(np.arange(3.0).reshape(1, 3, 1), np.zeros((1, 3, 4)))
+        >>> len(cache)
+        3
         """
         k, v = self._incoming(key, value)
         self._store(k, v)
@@ -188,11 +237,15 @@ class KVCache:
         key : array_like, (..., h_kv, t, d_k), optional
         value : array_like, (..., h_kv, t, d_v), optional
             Keys and values of the next t tokens; both or neither.
-        scale, score_mod, softcap
-            As in ``scaled_dot_product_attention``.
+        scale : float, optional
+            Factor of the scores; 1 / sqrt(d_k) unless given.
         mask_mod : callable, optional
-            Joined with the cache's own mask. Its indices, like those of ``score_mod``, are positions in the whole
-            sequence.
+            A predicate ``(b, h, q_idx, kv_idx) -> bool`` that is joined with the cache's own mask. Its indices, like
+            those of ``score_mod``, are positions in the whole sequence.
+        score_mod : callable, optional
+            ``(score, b, h, q_idx, kv_idx) -> score``.
+        softcap : float, optional
+            Bound of the scores: ``softcap * tanh(score / softcap)``.
         return_weights : bool, default False
             Also return the weights.
 
@@ -273,6 +326,11 @@ class KVCache:
 
     def truncate(self, length: int) -> None:
         """Forget all tokens after the first ``length``, as speculative decoding does with rejected ones.
+
+        Parameters
+        ----------
+        length : int
+            Number of tokens to keep.
 
         Raises
         ------

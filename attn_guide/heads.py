@@ -207,12 +207,28 @@ class MultiHeadParams:
 
     @property
     def d_k(self) -> int:
-        """Width of a query and of a key in one head."""
+        """Width of a query and of a key in one head.
+
+        Examples
+        --------
+        >>> import attn_guide as ag
+        >>> import numpy as np
+        >>> ag.init_multi_head(12, 4, rng=np.random.default_rng(0)).d_k
+        3
+        """
         return self.w_q.shape[1] // self.num_heads
 
     @property
     def d_v(self) -> int:
-        """Width of a value in one head."""
+        """Width of a value in one head.
+
+        Examples
+        --------
+        >>> import attn_guide as ag
+        >>> import numpy as np
+        >>> ag.init_multi_head(12, 4, d_v=5, rng=np.random.default_rng(0)).d_v
+        5
+        """
         return self.w_o.shape[0] // self.num_heads
 
     def project(self, query: Any, key: Any, value: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -265,15 +281,74 @@ class MultiHeadParams:
         )
 
     def join(self, heads: Any) -> np.ndarray:
-        """Return ``merge_heads(heads) @ w_o + b_o``: (..., h, n, d_v) becomes (..., n, d_out)."""
-        return _affine(merge_heads(heads), self.w_o, self.b_o)
+        """Put the heads' outputs side by side and mix them: ``merge_heads(heads) @ w_o + b_o``.
+
+        Parameters
+        ----------
+        heads : array_like, (..., h, n, d_v)
+            What each head's attention returned.
+
+        Returns
+        -------
+        numpy.ndarray
+            Array (..., n, d_out).
+
+        Raises
+        ------
+        ValueError
+            If the heads do not have the shape that ``w_o`` takes.
+
+        Examples
+        --------
+        >>> import attn_guide as ag
+        >>> import numpy as np
+        >>> params = ag.init_multi_head(8, 2, rng=np.random.default_rng(0))
+        >>> params.join(np.zeros((2, 5, 4))).shape
+        (5, 8)
+        """
+        joined = merge_heads(heads)  # (..., n, h * d_v)
+        if np.shape(heads)[-3] != self.num_heads or joined.shape[-1] != self.w_o.shape[0]:
+            raise ValueError(f"heads has shape {np.shape(heads)}; wanted (..., {self.num_heads}, n, {self.d_v})")
+        return _affine(joined, self.w_o, self.b_o)
 
     def count(self) -> int:
-        """Return the number of parameters, weights and biases together."""
+        """Return the number of parameters, weights and biases together.
+
+        Returns
+        -------
+        int
+
+        Examples
+        --------
+        With h heads of width d_model / h it is 4 d_model (d_model + 1), whatever h is:
+
+        >>> import attn_guide as ag
+        >>> import numpy as np
+        >>> [ag.init_multi_head(8, h, rng=np.random.default_rng(0)).count() for h in (1, 2, 8)]
+        [288, 288, 288]
+        """
         return _count(self)
 
     def astype(self, dtype: Any) -> MultiHeadParams:
-        """Return the same parameters in another floating dtype."""
+        """Return the same parameters in another floating dtype.
+
+        Parameters
+        ----------
+        dtype : dtype
+            A floating type.
+
+        Returns
+        -------
+        MultiHeadParams
+
+        Examples
+        --------
+        >>> import attn_guide as ag
+        >>> import numpy as np
+        >>> params = ag.init_multi_head(8, 2, rng=np.random.default_rng(0))
+        >>> params.astype(np.float32).w_o.dtype
+        dtype('float32')
+        """
         return _astype(self, dtype)
 
     @classmethod
@@ -342,6 +417,11 @@ class MultiHeadParams:
 
     def to_torch_state_dict(self, *, prefix: str = "") -> dict[str, np.ndarray]:
         """Return the arrays under the names and in the layout of ``torch.nn.MultiheadAttention``.
+
+        Parameters
+        ----------
+        prefix : str, optional
+            What the names begin with, such as ``"self_attn."``.
 
         Returns
         -------
@@ -510,13 +590,27 @@ def multi_head_attention(
         The sequences that are projected; the same array three times is self-attention.
     params : MultiHeadParams
         The weights, and the numbers of heads.
-    attn_mask, dropout_p, is_causal, scale, mask_mod, score_mod, softcap, rng
-        As in ``scaled_dot_product_attention``, for scores of shape (..., h, n, m).
+    attn_mask : array_like, optional
+        Booleans (True = may attend) or floats to add, that broadcast to the scores (..., h, n, m).
+    dropout_p : float, default 0
+        Probability that a weight is set to 0; needs ``rng``.
+    is_causal : bool, default False
+        Hide key j from query i where j > i.
+    scale : float, optional
+        Factor of the scores; 1 / sqrt(d_k) unless given.
+    mask_mod : callable, optional
+        A mask as a predicate ``(b, h, q_idx, kv_idx) -> bool``, such as a ``Mask``.
+    score_mod : callable, optional
+        ``(score, b, h, q_idx, kv_idx) -> score``.
+    softcap : float, optional
+        Bound of the scores: ``softcap * tanh(score / softcap)``.
     rope : callable, optional
         ``rope(x, positions) -> x`` rotates queries and keys (..., heads, length, d_k) after their projection, at
-        positions 0, 1, ... of their own sequence.
+        positions 0, 1, ... of their own sequence; ``apply_rope`` is one.
     head_mask : array_like, (h,) or (..., h), optional
         A number per head that its output is multiplied with before the heads are joined; 0 removes the head.
+    rng : numpy.random.Generator, optional
+        The source of randomness for dropout.
     return_weights : bool, default False
         Also return the weights of every head.
 
@@ -607,9 +701,21 @@ def multi_head_attention_backward(
     ----------
     grad_out : array_like, (..., n, d_out)
         Gradient of the loss with respect to the output.
-    query, key, value, params, attn_mask, dropout_p, is_causal, scale, mask_mod, softcap, rope, head_mask, rng
-        As they were in the forward call; ``rng`` in the state it had then. The leading dimensions of query, key and
-        value are equal.
+    query, key, value : array_like
+        The inputs of the forward call, with the same leading dimensions in all three.
+    params : MultiHeadParams
+        Its weights.
+    attn_mask : array_like, optional
+    dropout_p : float, default 0
+    is_causal : bool, default False
+    scale : float, optional
+    mask_mod : callable, optional
+    softcap : float, optional
+    rope : callable, optional
+    head_mask : array_like, optional
+        As they were in the forward call.
+    rng : numpy.random.Generator, optional
+        In the state it had before the forward call; it is copied, not advanced.
 
     Returns
     -------
@@ -838,12 +944,32 @@ class LatentParams:
 
     @property
     def d_nope(self) -> int:
-        """Width of the part of a head's query and key that is not rotated."""
+        """Width of the part of a head's query and key that is not rotated.
+
+        Examples
+        --------
+        >>> import attn_guide as ag
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> params = ag.init_multi_head_latent(8, 2, d_c=4, d_nope=3, d_rope=2, rng=rng)
+        >>> params.d_nope
+        3
+        """
         return self.w_uk.shape[1] // self.num_heads
 
     @property
     def d_rope(self) -> int:
-        """Width of the part that is rotated."""
+        """Width of the part of a head's query and key that is rotated.
+
+        Examples
+        --------
+        >>> import attn_guide as ag
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> params = ag.init_multi_head_latent(8, 2, d_c=4, d_nope=3, d_rope=2, rng=rng)
+        >>> params.d_rope
+        2
+        """
         return self.w_kr.shape[1]
 
     def compress(self, x: Any, rope: Rope | None = None, *, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -861,6 +987,23 @@ class LatentParams:
         -------
         latent : numpy.ndarray, (..., m, d_c)
         rotated : numpy.ndarray, (..., m, d_rope)
+
+        Raises
+        ------
+        ValueError
+            If the width of ``x`` is not d_model.
+        TypeError
+            If its dtype is not that of the weights.
+
+        Examples
+        --------
+        >>> import attn_guide as ag
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> params = ag.init_multi_head_latent(8, 2, d_c=4, d_nope=3, d_rope=2, rng=rng)
+        >>> latent, rotated = params.compress(rng.normal(size=(5, 8)), ag.apply_rope)
+        >>> latent.shape, rotated.shape
+        ((5, 4), (5, 2))
         """
         a = as_float_array("x", x)
         _check_width("x", a, "w_dkv", self.w_dkv)
@@ -870,7 +1013,38 @@ class LatentParams:
         return latent, rotated
 
     def queries(self, x: Any, rope: Rope | None = None, *, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Return the two parts of every head's query: (..., h, n, d_nope) and, rotated, (..., h, n, d_rope)."""
+        """Return the two parts of every head's query.
+
+        Parameters
+        ----------
+        x : array_like, (..., n, d_model)
+        rope : callable, optional
+            ``rope(x, positions) -> x``.
+        start : int, default 0
+            Position of the first token.
+
+        Returns
+        -------
+        content : numpy.ndarray, (..., h, n, d_nope)
+        rotated : numpy.ndarray, (..., h, n, d_rope)
+
+        Raises
+        ------
+        ValueError
+            If the width of ``x`` is not d_model.
+        TypeError
+            If its dtype is not that of the weights.
+
+        Examples
+        --------
+        >>> import attn_guide as ag
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> params = ag.init_multi_head_latent(8, 2, d_c=4, d_nope=3, d_rope=2, rng=rng)
+        >>> content, rotated = params.queries(rng.normal(size=(5, 8)), ag.apply_rope)
+        >>> content.shape, rotated.shape
+        ((2, 5, 3), (2, 5, 2))
+        """
         a = as_float_array("x", x)
         _check_width("x", a, "w_dq" if self.w_dq is not None else "w_uq", self.w_dkv)
         same_float_dtype(x=a, params=self.w_dkv)
@@ -879,11 +1053,43 @@ class LatentParams:
         return content, _rotate(split_heads(_affine(c, self.w_qr, None), self.num_heads), rope, start)
 
     def count(self) -> int:
-        """Return the number of parameters."""
+        """Return the number of parameters.
+
+        Returns
+        -------
+        int
+
+        Examples
+        --------
+        >>> import attn_guide as ag
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> params = ag.init_multi_head_latent(8, 2, d_c=4, d_nope=3, d_rope=2, rng=rng)
+        >>> params.count() == 8 * (4 + 2) + 4 * (6 + 6) + 8 * (6 + 4) + 6 * 8
+        True
+        """
         return _count(self)
 
     def astype(self, dtype: Any) -> LatentParams:
-        """Return the same parameters in another floating dtype."""
+        """Return the same parameters in another floating dtype.
+
+        Parameters
+        ----------
+        dtype : dtype
+            A floating type.
+
+        Returns
+        -------
+        LatentParams
+
+        Examples
+        --------
+        >>> import attn_guide as ag
+        >>> import numpy as np
+        >>> params = ag.init_multi_head_latent(8, 2, d_c=4, d_nope=2, d_rope=2, rng=np.random.default_rng(0))
+        >>> params.astype(np.float32).w_o.dtype
+        dtype('float32')
+        """
         return _astype(self, dtype)
 
 
@@ -999,10 +1205,14 @@ def multi_head_latent_attention(
         The sequence.
     params : LatentParams
         The weights.
-    attn_mask, is_causal, mask_mod
-        As in ``scaled_dot_product_attention``, for scores of shape (..., h, n, n).
+    attn_mask : array_like, optional
+        Booleans (True = may attend) or floats to add, that broadcast to the scores (..., h, n, n).
+    is_causal : bool, default False
+        Hide key j from query i where j > i.
     scale : float, optional
-        1 / sqrt(d_nope + d_rope) unless given.
+        Factor of the scores; 1 / sqrt(d_nope + d_rope) unless given.
+    mask_mod : callable, optional
+        A mask as a predicate ``(b, h, q_idx, kv_idx) -> bool``, such as a ``Mask``.
     rope : callable, optional
         ``rope(x, positions) -> x`` for the rotated parts. DeepSeek pairs neighbouring components:
         ``lambda x, at: apply_rope(x, at, interleaved=True)``.

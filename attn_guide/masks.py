@@ -78,7 +78,7 @@ class Mask:
         The queries and the keys that are exempt from ``relative``.
     block : int, default 1
         The predicate is constant in blocks of this many queries and keys.
-    operator, parts
+    operator, parts : str and tuple of Mask
         How a composed mask was made; set by ``&``, ``|`` and ``~``.
 
     Notes
@@ -170,6 +170,11 @@ class Mask:
 
     def describe(self) -> str:
         """Return one English sentence that says which key j a query i sees.
+
+        Returns
+        -------
+        str
+            The clauses of the parts, joined by and, or, both and either; negations are turned inward.
 
         Examples
         --------
@@ -308,7 +313,24 @@ class Mask:
         return total + int(pairs[seen].sum())
 
     def density(self, n: int, m: int | None = None, *, b: int = 1, h: int = 1) -> float:
-        """Return the exact share of allowed pairs, between 0 and 1 (0 where there are no pairs).
+        """Return the exact share of allowed pairs.
+
+        Parameters
+        ----------
+        n, m : int
+            Number of queries and of keys; ``m`` is ``n`` unless given.
+        b, h : int, default 1
+            Number of batch items and of heads.
+
+        Returns
+        -------
+        float
+            Between 0 and 1; 0 where there are no pairs.
+
+        Raises
+        ------
+        ValueError
+            If a size is negative or beyond what the mask is defined for.
 
         Examples
         --------
@@ -1120,6 +1142,20 @@ def from_array(allowed: Any) -> Mask:
 def on_head(index: int) -> Mask:
     """Return the mask that allows everything in head ``index`` and nothing in the others.
 
+    Parameters
+    ----------
+    index : int
+        The head, from 0.
+
+    Returns
+    -------
+    Mask
+
+    Raises
+    ------
+    ValueError
+        If ``index`` is negative.
+
     Examples
     --------
     >>> import attn_guide as ag
@@ -1454,6 +1490,11 @@ def reachability(mask: Mask, n: int, layers: int, *, residual: bool = True) -> n
         Booleans (n, n); entry (i, j) is True when output i depends on input j. It is the boolean power
         (A or I)^layers of the mask A, or A^layers without the residual connection.
 
+    Raises
+    ------
+    ValueError
+        If ``n`` or ``layers`` is negative, or ``n`` is beyond what the mask is defined for.
+
     Notes
     -----
     Sets are packed in bits: O(layers * n * pairs / 64) time, two arrays of n^2 / 8 bytes.
@@ -1478,8 +1519,14 @@ def receptive_field(mask: Mask, n: int, layers: int, *, residual: bool = True) -
 
     Parameters
     ----------
-    mask, n, layers, residual
-        As in ``reachability``.
+    mask : Mask
+        The pattern of every layer, read at batch item 0 and head 0.
+    n : int
+        Length of the sequence.
+    layers : int
+        Number of layers.
+    residual : bool, default True
+        Whether each layer also passes its input on.
 
     Returns
     -------
@@ -1547,7 +1594,23 @@ def connected_components(mask: Mask, n: int) -> np.ndarray:
 
 
 class PathLengths(NamedTuple):
-    """Shortest paths of a mask's graph: what ``path_lengths`` returns."""
+    """Shortest paths of a mask's graph: what ``path_lengths`` returns.
+
+    Parameters
+    ----------
+    mean : float
+        Mean over the ordered pairs i != j that have a path; nan when there are none.
+    longest : int
+        The longest of them; 0 when there are none.
+    unreachable : float
+        Share of the ordered pairs i != j that have no path.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> ag.path_lengths(ag.causal, 3)
+    PathLengths(mean=1.0, longest=1, unreachable=0.5)
+    """
 
     mean: float
     longest: int
@@ -1569,8 +1632,17 @@ def path_lengths(mask: Mask, n: int) -> PathLengths:
     Returns
     -------
     PathLengths
-        ``mean`` and ``longest`` over the reachable ordered pairs i != j (nan and 0 when there are none), and
-        ``unreachable``, the share of ordered pairs i != j without a path.
+        ``mean`` and ``longest`` over the ordered pairs i != j that have a path, and the share ``unreachable`` that
+        has none.
+
+    Raises
+    ------
+    ValueError
+        If ``n`` is negative or beyond what the mask is defined for.
+
+    Notes
+    -----
+    O(longest * n * pairs / 64) time, two arrays of n^2 / 8 bytes.
 
     Examples
     --------

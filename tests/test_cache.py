@@ -28,10 +28,7 @@ def feed(cache: ag.KVCache, q, k, v, cuts: list[int], **options):
     """Give the cache the sequence in the pieces that ``cuts`` makes, and join what it answers."""
     edges = [0, *cuts, q.shape[-2]]
     return np.concatenate(
-        [
-            cache.attend(q[..., a:b, :], k[..., a:b, :], v[..., a:b, :], **options)
-            for a, b in pairwise(edges)
-        ],
+        [cache.attend(q[..., a:b, :], k[..., a:b, :], v[..., a:b, :], **options) for a, b in pairwise(edges)],
         axis=-2,
     )
 

@@ -595,6 +595,7 @@ BAD = [
     (lambda: latent_params(w_qr=np.ones((6, 3))), ValueError, "w_qr has shape (6, 3); wanted a multiple of 2 heads"),
     (lambda: latent_params(w_dq=None), ValueError, "w_uq has shape (6, 8); wanted (8, 8)"),
     (lambda: latent_params(norm_kv=np.ones((4, 1))), ValueError, "norm_kv has shape (4, 1); wanted 1 dimension"),
+    (lambda: P.join(np.ones((2, 3, 4))), ValueError, "heads has shape (2, 3, 4); wanted (..., 4, n, 2)"),
     (lambda: latent_params(num_heads=0), ValueError, "num_heads is 0"),
     (lambda: ag.init_multi_head_latent(8, 2, d_c=0, d_nope=4, d_rope=2, rng=RNG), ValueError, "d_c is 0"),
     (
