@@ -548,10 +548,10 @@ def mask_tile(call: Call, tile: Tile, at: tuple[int, ...], rows: slice) -> Tile 
         bias = call.bias[at][rows, tile.keys]
         if bias.max() == -np.inf:
             return None
-    for mask in call.masks(at, rows, tile.keys):
-        if not mask.any():
+    for mask, cells in call.masks(at, rows, tile.keys):
+        if not cells.any():
             return None
-        if not mask.all():
+        if not cells.all():
             allowed = mask if allowed is None else allowed & mask
     return tile._replace(bias=bias, allowed=allowed)
 
@@ -620,32 +620,47 @@ class Call(NamedTuple):
         b = int(np.ravel_multi_index(at[:-1], self.lead[:-1])) if len(at) > 1 else 0
         return b, at[-1] if at else 0
 
-    def masks(self, at: tuple[int, ...], rows: slice, keys: Any) -> Iterator[np.ndarray]:
-        """Yield the boolean masks (r, c) that hold on one tile; ``keys`` is a slice or an array of indices."""
+    def masks(self, at: tuple[int, ...], rows: slice, keys: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield each boolean mask of one tile: (r, c), and the cells that tell whether it is all True or all False.
+
+        ``keys`` is a slice or an array of indices.
+        """
         q_idx = np.arange(rows.start, rows.stop, rows.step)
         kv_idx = np.arange(keys.start, keys.stop, keys.step) if isinstance(keys, slice) else keys
         if self.is_causal and kv_idx[-1] > rows.start:
-            yield q_idx[:, None] >= kv_idx
+            mask = q_idx[:, None] >= kv_idx
+            yield mask, mask
         if self.allowed is not None:
-            yield self.allowed[at][rows, keys]
+            mask = self.allowed[at][rows, keys]
+            yield mask, mask
         if self.mask_mod is not None:
             b, h = self.batch_and_head(at)
             stride = rows.step if isinstance(keys, slice) and keys.step == rows.step else 0
             yield _evaluate(self.mask_mod, b, h, q_idx, kv_idx, stride)
 
 
+def _is_relative(mask_mod: Any, q_idx: np.ndarray, kv_idx: np.ndarray) -> bool:
+    """Say whether a predicate is known to depend on kv - q alone in this tile."""
+    return getattr(mask_mod, "relative", False) and not (
+        any(q_idx[0] <= row <= q_idx[-1] for row in mask_mod.special_rows)
+        or any(kv_idx[0] <= key <= kv_idx[-1] for key in mask_mod.special_keys)
+    )
+
+
 def _evaluate(
     mask_mod: Callable[..., Any], b: int, h: int, q_idx: np.ndarray, kv_idx: np.ndarray, stride: int
-) -> np.ndarray:
-    """Return a predicate on one tile as booleans (r, c); rows and keys ``stride`` apart, or 0 where they are not."""
-    if stride and getattr(mask_mod, "relative", False):
-        # The predicate depends on kv - q alone, so r + c - 1 evaluations fill the tile: a view that slides along.
-        offset = np.arange(kv_idx[0] - q_idx[-1], kv_idx[-1] - q_idx[0] + 1, stride)
-        first = np.maximum(0, -offset)
-        seen = as_mask("mask_mod", mask_mod(b, h, first, first + offset), (1, offset.size), boolean=True)
-        return sliding_window_view(seen[0], kv_idx.size)[::-1]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a predicate on one tile, as ``masks`` does; rows and keys are ``stride`` apart, or 0 where not."""
+    if stride and _is_relative(mask_mod, q_idx, kv_idx):
+        # The predicate depends on kv - q alone, so the first column, read upwards, and the first row fill the tile:
+        # a window of c cells that slides along them holds one row after the other.
+        q = np.concatenate([q_idx[::-1], np.full(kv_idx.size - 1, q_idx[0])])  # (r + c - 1,)
+        kv = np.concatenate([np.full(q_idx.size, kv_idx[0]), kv_idx[1:]])
+        edge = as_mask("mask_mod", mask_mod(b, h, q, kv), (1, q.size), boolean=True)
+        return sliding_window_view(edge[0], kv_idx.size)[::-1], edge
     cells = mask_mod(b, h, q_idx[:, None], kv_idx[None, :])
-    return as_mask("mask_mod", cells, (q_idx.size, kv_idx.size), boolean=True)
+    mask = as_mask("mask_mod", cells, (q_idx.size, kv_idx.size), boolean=True)
+    return mask, mask
 
 
 def prepare(
