@@ -65,8 +65,8 @@ class Project:
     def pytest(self, *arguments: str) -> Outcome:
         """Run pytest in the folder, in a process of its own."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-        environment["OMP_NUM_THREADS"] = "1"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+        environment |= {"OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "xdist.plugin", *arguments]
         result = subprocess.run(
             command, cwd=self.root, env=environment, capture_output=True, text=True, check=False, timeout=300
         )
