@@ -99,7 +99,7 @@ def softmax(x: Any, axis: int = -1, *, temperature: float = 1.0, where: Any = No
 
     References
     ----------
-    Bridle (1990), Probabilistic Interpretation of Feedforward Classification Network Outputs, section 3.
+    Bridle (1990), Probabilistic Interpretation of Feedforward Classification Network Outputs.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def log_sum_exp(x: Any, axis: int = -1, *, where: Any = None) -> np.ndarray:
 
     References
     ----------
-    Blanchard, Higham and Higham (2021), Accurately Computing the Log-Sum-Exp and Softmax Functions, equation 1.3.
+    Blanchard, Higham and Higham (2021), Accurately Computing the Log-Sum-Exp and Softmax Functions, section 1.
 
     Examples
     --------
@@ -259,7 +259,7 @@ def softmax_jacobian(weights: Any, *, temperature: float = 1.0) -> np.ndarray:
 
     References
     ----------
-    Bridle (1990), Probabilistic Interpretation of Feedforward Classification Network Outputs, section 3.
+    Bridle (1990), Probabilistic Interpretation of Feedforward Classification Network Outputs.
 
     Examples
     --------
@@ -522,7 +522,7 @@ def attention_scores(
         Queries.
     key : array_like, shape (..., h_kv, m, d_k)
         Keys.
-    attn_mask, is_causal, scale, enable_gqa, mask_mod, score_mod, softcap
+    attn_mask, is_causal, scale, enable_gqa, mask_mod, score_mod, softcap : various
         As in ``scaled_dot_product_attention``.
 
     Returns
@@ -583,12 +583,16 @@ def scaled_dot_product_attention_backward(
     ----------
     grad_out : array_like, shape (..., h, n, d_v)
         Gradient of the loss with respect to the output of ``scaled_dot_product_attention``.
-    query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, mask_mod, score_mod, softcap
+    query, key, value : array_like
+        As given to ``scaled_dot_product_attention``.
+    attn_mask, dropout_p, is_causal, scale, enable_gqa, mask_mod, score_mod : various
         As given to ``scaled_dot_product_attention``.
     score_mod_grad : callable, optional
         ``score_mod_grad(score, b, h, q_idx, kv_idx)`` returns the derivative of what ``score_mod`` returned with
         respect to ``score``; a bias that is added has derivative 1. Needed with ``score_mod``, whose code cannot
         be differentiated here.
+    softcap : float, optional
+        As given to ``scaled_dot_product_attention``.
     rng : numpy.random.Generator, optional
         In the state in which the forward pass got it, so that the same weights are dropped.
 
@@ -677,7 +681,7 @@ def self_attention(x: Any, w_q: Any, w_k: Any, w_v: Any, **options: Any) -> Any:
     x : array_like, shape (..., n, d_model)
         The sequence, a row for each token.
     w_q, w_k : array_like, shape (d_model, d_k)
-        Project to queries and keys, as ``x @ w_q``. (A ``torch.nn.Linear`` stores the transpose.)
+        Project to queries and keys, as ``x @ w_q``; a ``torch.nn.Linear`` stores the transpose.
     w_v : array_like, shape (d_model, d_v)
         Projects to values.
     **options
@@ -989,8 +993,7 @@ def dropout(x: Any, p: float, rng: np.random.Generator) -> np.ndarray:
 
     References
     ----------
-    Srivastava et al. (2014), Dropout: A Simple Way to Prevent Neural Networks from Overfitting, section 10;
-    Vaswani et al. (2017), Attention Is All You Need, section 5.4.
+    Srivastava et al. (2014), Dropout: A Simple Way to Prevent Neural Networks from Overfitting, section 10.
 
     Examples
     --------

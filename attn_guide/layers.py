@@ -77,7 +77,7 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-
 
     References
     ----------
-    Ba, Kiros and Hinton (2016), Layer Normalization, equation 4.
+    Ba, Kiros and Hinton (2016), Layer Normalization, section 3.
 
     Examples
     --------
@@ -124,7 +124,7 @@ def rms_norm(x: Any, weight: Any = None, *, eps: float = 1e-6) -> np.ndarray:
 
     References
     ----------
-    Zhang and Sennrich (2019), Root Mean Square Layer Normalization, equation 4.
+    Zhang and Sennrich (2019), Root Mean Square Layer Normalization, section 3.
 
     Examples
     --------
@@ -594,7 +594,7 @@ def encoder_layer(
         Tokens.
     params : EncoderLayerParams
         The weights.
-    attn_mask, is_causal, mask_mod
+    attn_mask, is_causal, mask_mod : various
         As in ``scaled_dot_product_attention``, for scores of shape (..., h, n, n). A boolean mask says True for
         "may attend"; in ``torch.nn`` modules True means the opposite.
     rope : callable, optional
@@ -681,11 +681,13 @@ def decoder_layer(
         What the encoder made of the source.
     params : DecoderLayerParams
         The weights.
-    attn_mask, is_causal, mask_mod
+    attn_mask, is_causal : various
         Of the self-attention, for scores of shape (..., h, n, n). A decoder is causal unless told otherwise.
     memory_mask : array_like, optional
         Of the attention to the source; broadcasts to (..., h, n, m). True says "may attend".
-    norm_first, activation, eps
+    mask_mod : callable, optional
+        Of the self-attention.
+    norm_first, activation, eps : various
         As in ``encoder_layer``.
     return_weights : bool
         Also return the weights of both attentions.
@@ -768,7 +770,7 @@ def transformer_encoder(
         Embedded tokens, positions included.
     params : TransformerParams
         Its encoder half is used.
-    attn_mask, is_causal, mask_mod, norm_first, activation, eps
+    attn_mask, is_causal, mask_mod, norm_first, activation, eps : various
         As in ``encoder_layer``, the same for every block.
     return_weights : bool
         Also return the attention weights of every block.
@@ -841,7 +843,7 @@ def transformer_decoder(
         The output of the encoder.
     params : TransformerParams
         Its decoder half is used.
-    attn_mask, is_causal, memory_mask, mask_mod, norm_first, activation, eps
+    attn_mask, is_causal, memory_mask, mask_mod, norm_first, activation, eps : various
         As in ``decoder_layer``, the same for every block.
     return_weights : bool
         Also return the weights of both attentions of every block.
@@ -923,7 +925,7 @@ def transformer(
         and in the last.
     is_causal : bool
         Whether the decoder's self-attention is causal.
-    norm_first, activation, eps
+    norm_first, activation, eps : various
         As in ``encoder_layer``.
 
     Returns
@@ -1063,7 +1065,7 @@ def recurrent_layer_backward(
     ----------
     grad_states : array_like, shape (..., n, d_h)
         Gradient of the loss with respect to the states.
-    x, w_x, w_h, b, h_0
+    x, w_x, w_h, b, h_0 : various
         As given to ``recurrent_layer``.
 
     Returns
@@ -1084,7 +1086,7 @@ def recurrent_layer_backward(
 
     References
     ----------
-    Werbos (1990), Backpropagation Through Time: What It Does and How to Do It, section IV.
+    Werbos (1990), Backpropagation Through Time: What It Does and How to Do It.
 
     Examples
     --------
@@ -1151,8 +1153,8 @@ def recurrent_jacobian(states: Any, w_x: Any, w_h: Any, *, step: int = 0) -> np.
 
     References
     ----------
-    Bengio, Simard and Frasconi (1994), Learning Long-Term Dependencies with Gradient Descent is Difficult,
-    section III; Pascanu, Mikolov and Bengio (2013), On the Difficulty of Training Recurrent Neural Networks,
+    Bengio, Simard and Frasconi (1994), Learning Long-Term Dependencies with Gradient Descent is
+    Difficult; Pascanu, Mikolov and Bengio (2013), On the Difficulty of Training Recurrent Neural Networks,
     equation 5.
 
     Examples

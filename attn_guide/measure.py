@@ -36,7 +36,7 @@ _ITEM_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "float8"
 class AttentionFlops:
     """The operations of one multi-head attention layer on one sequence.
 
-    Attributes
+    Parameters
     ----------
     projections : int
         MACs of the query, key, value and output projections. They grow with the length.
@@ -73,7 +73,7 @@ class AttentionFlops:
 class FeedForwardFlops:
     """The operations of one position-wise feed-forward layer on one sequence.
 
-    Attributes
+    Parameters
     ----------
     macs : int
         Multiplications with their additions.
@@ -94,7 +94,7 @@ class FeedForwardFlops:
 class AttentionBytes:
     """The bytes of the arrays of one attention, before any temporary copy.
 
-    Attributes
+    Parameters
     ----------
     query, key, value, output : int
         Grow with the length.
@@ -120,7 +120,17 @@ class AttentionBytes:
 
 
 class ExponentFit(NamedTuple):
-    """A power law ``y = coefficient * x ** exponent`` and the standard error of its exponent."""
+    """A power law ``y = coefficient * x ** exponent``, fitted to measurements.
+
+    Parameters
+    ----------
+    exponent : float
+        The slope on logarithmic axes.
+    standard_error : float
+        Standard error of the exponent.
+    coefficient : float
+        The value at x = 1.
+    """
 
     exponent: float
     standard_error: float

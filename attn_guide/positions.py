@@ -43,7 +43,7 @@ def sinusoidal_positions(positions: Any, d_model: int, *, base: float = 10000.0)
     Returns
     -------
     numpy.ndarray, shape (..., n, d_model)
-        float64. Column 2i holds the sine and column 2i + 1 the cosine of one frequency.
+        In float64. Column 2i holds the sine and column 2i + 1 the cosine of one frequency.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def init_learned_positions(max_length: int, d_model: int, *, rng: np.random.Gene
     Returns
     -------
     numpy.ndarray, shape (max_length, d_model)
-        float64.
+        The table, in float64.
 
     Raises
     ------
@@ -184,7 +184,7 @@ def rope_tables(positions: Any, d: int, base: float = 10000.0) -> tuple[np.ndarr
     Returns
     -------
     cos, sin : numpy.ndarray, shape (..., n, d / 2)
-        float64. Column i belongs to the frequency ``base ** (-2 * i / d)``.
+        In float64. Column i belongs to the frequency ``base ** (-2 * i / d)``.
 
     Raises
     ------
@@ -332,7 +332,7 @@ def alibi_slopes(h: int) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, shape (h,)
-        float64. For a power of two they are :math:`2^{-8/h}, 2^{-16/h}, \\ldots, 2^{-8}`. For another h, the
+        The slopes, in float64. For a power of two they are :math:`2^{-8/h}, 2^{-16/h}, \\ldots, 2^{-8}`. For another h, the
         slopes of the next smaller power of two are followed by every second slope of twice that power.
 
     Raises
@@ -380,7 +380,7 @@ def alibi_bias(h: int, n: int, m: int | None = None, *, offset: int = 0) -> np.n
     Returns
     -------
     numpy.ndarray, shape (h, n, m)
-        float64, to pass as ``attn_mask`` (it is added to the scores). Entry (head, i, j) is
+        The bias in float64, to pass as ``attn_mask`` (it is added to the scores). Entry (head, i, j) is
         ``-slope * abs(i + offset - j)``.
 
     Raises
@@ -494,7 +494,7 @@ def t5_relative_bias(
         Number of keys; ``n`` unless given.
     offset : int
         Position of the first query. While decoding with a cache of m keys, ``m - n``.
-    bidirectional, max_distance
+    bidirectional, max_distance : various
         As in ``t5_relative_bucket``.
 
     Returns
