@@ -61,8 +61,7 @@ WHITE = "#ffffff"
 
 def _colormap(name: str, *anchors: str) -> LinearSegmentedColormap:
     colormap = LinearSegmentedColormap.from_list(name, anchors, N=256)
-    colormap.set_bad((0, 0, 0, 0))  # a forbidden cell has no colour: it is hatched
-    return colormap
+    return colormap.with_extremes(bad=(0, 0, 0, 0))  # a forbidden cell has no colour: it is hatched
 
 
 #: Weights and probabilities: light is small, dark is large.

@@ -8,10 +8,10 @@ then do the lanes get widths, from the boxes, the labels and the number of arrow
 from __future__ import annotations
 
 import heapq
-import itertools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -133,7 +133,7 @@ def _route(arrows: list[_Arrow], boxes: Mapping[str, _Node], shape: Point) -> No
     for arrow in sorted(arrows, key=span):
         start, goal = boxes[arrow.source].at, boxes[arrow.target].at
         points = _cheapest(arrow, start, goal, taken, used, shape)
-        for a, b in itertools.pairwise(points):
+        for a, b in pairwise(points):
             used[a, b].append(arrow)
         arrow.way = [
             p
@@ -190,7 +190,7 @@ def _cheapest(
 def _sharing(arrow: _Arrow, other: _Arrow) -> float:
     """What it costs to run along another arrow: nothing from the same box, where the two are one line."""
     if arrow.source == other.source:
-        return -0.2
+        return 0.8 if arrow.label or other.label else -0.2  # a label must say which of two it is for
     return 0.6 if arrow.target == other.target else 2.0
 
 
@@ -303,8 +303,13 @@ class _Layout:
         for node in self.boxes.values():
             self._draw_node(sheet, node, float(middles[0][node.at[0]]), float(middles[1][node.at[1]]))
         ports = self._ports()
+        ways = [self._corners(number, arrow, middles, ports) for number, arrow in enumerate(self.arrows)]
+        for arrow, way in zip(self.arrows, ways, strict=True):
+            self._draw_arrow(sheet, arrow, way)
+        obstacles = [self._rectangle(node, middles) for node in self.boxes.values()]
         for number, arrow in enumerate(self.arrows):
-            self._draw_arrow(sheet, number, arrow, middles, ports)
+            if arrow.label:
+                obstacles.append(self._draw_label(sheet, number, ways, obstacles))
 
     def _places(self, axis: int, available: float, most: float) -> np.ndarray:
         """Where the lanes begin and end: inner gaps share what is left, up to ``most`` each."""
@@ -376,14 +381,10 @@ class _Layout:
                     shifts[number, end] = (index - (len(order) - 1) / 2) * step
         return shifts
 
-    def _draw_arrow(
-        self,
-        sheet: Sheet,
-        number: int,
-        arrow: _Arrow,
-        middles: list[np.ndarray],
-        ports: Mapping[tuple[int, str], float],
-    ) -> None:
+    def _corners(
+        self, number: int, arrow: _Arrow, middles: list[np.ndarray], ports: Mapping[tuple[int, str], float]
+    ) -> list[tuple[float, float]]:
+        """Where an arrow begins, turns and ends, in points."""
         runs = self.runs(arrow)
         across = []
         for i, (axis, lane, _, _) in enumerate(runs):
@@ -393,20 +394,21 @@ class _Layout:
             if i == len(runs) - 1 and (len(runs) > 1 or ports[number, "in"]):
                 shift = ports[number, "in"] if lane % 2 else shift
             across.append(float(middles[axis][lane]) + shift)
-        source, target = self.boxes[arrow.source], self.boxes[arrow.target]
-        points = [self._edge_of(source, runs[0], across[0], middles, leaving=True)]
+        corners = [self._edge_of(self.boxes[arrow.source], runs[0], across[0], middles, leaving=True)]
         for i in range(len(runs) - 1):
             corner = [0.0, 0.0]
             corner[runs[i][0]], corner[runs[i + 1][0]] = across[i], across[i + 1]
-            points.append((corner[0], corner[1]))
-        points.append(self._edge_of(target, runs[-1], across[-1], middles, leaving=False))
-        ink = role(source.role) if source.role not in {"ink", "muted"} else MUTED
+            corners.append((corner[0], corner[1]))
+        return [*corners, self._edge_of(self.boxes[arrow.target], runs[-1], across[-1], middles, leaving=False)]
+
+    def _draw_arrow(self, sheet: Sheet, arrow: _Arrow, way: list[tuple[float, float]]) -> None:
+        ink = role(self.boxes[arrow.source].role)
         sheet.ax.add_patch(
             FancyArrowPatch(
-                path=_rounded(points),
+                path=_rounded(way),
                 arrowstyle="-|>,head_length=5,head_width=2.6",
                 mutation_scale=1.0,
-                color=ink,
+                color=MUTED if ink == INK else ink,
                 linewidth=1.3,
                 zorder=2,
                 gid=ARROW,
@@ -414,15 +416,38 @@ class _Layout:
                 capstyle="butt",
             )
         )
-        if arrow.label:
-            i = self._labelled_run(arrow)
-            (x0, y0), (x1, y1) = points[i], points[i + 1]
-            if runs[i][0] == 1:
-                back = 5.0 if i == len(runs) - 1 else 0.0  # the arrow's head takes room
-                x = (x0 + x1 - back * np.sign(x1 - x0)) / 2
-                sheet.text(x, y0 - 2.5 - 0.6 * SMALL_SIZE, arrow.label, SMALL, INK)
-            else:
-                sheet.text(x0 + 5, (y0 + y1) / 2, arrow.label, SMALL, INK, ha="left")
+
+    def _draw_label(
+        self, sheet: Sheet, number: int, ways: list[list[tuple[float, float]]], obstacles: list[_Rectangle]
+    ) -> _Rectangle:
+        """Write a label beside its arrow, where it touches nothing: by the middle of a long run for preference."""
+        arrow, way = self.arrows[number], ways[number]
+        width, height = text_size(arrow.label, SMALL)
+        best: tuple[float, float, float] = (np.inf, 0.0, 0.0)
+        for i, ((x0, y0), (x1, y1)) in enumerate(pairwise(way)):
+            flat = abs(y1 - y0) < 1e-9
+            length = abs(x1 - x0) + abs(y1 - y0)
+            head = 6.0 if i == len(way) - 2 else 0.0  # the arrow's head takes room
+            for part in (0.5, 0.35, 0.65, 0.2, 0.8):
+                along = part * (length - head) / length
+                x, y = x0 + along * (x1 - x0), y0 + along * (y1 - y0)
+                for side in (-1, 1):
+                    at = (x, y + side * (0.55 * height + 2)) if flat else (x - side * (width / 2 + 5), y)
+                    rectangle = (at[0] - width / 2, at[1] - height / 2, at[0] + width / 2, at[1] + height / 2)
+                    cost = 100.0 * sum(_meet(rectangle, other) for other in obstacles)
+                    cost += 60.0 * sum(_crossed(rectangle, other) for other in ways)
+                    cost += 200.0 * (rectangle[0] < 0 or rectangle[2] > sheet.width)
+                    cost += 10 * abs(part - 0.5) + 3 * (side > 0) + (0 if flat else 6) - 0.02 * length
+                    cost += 8.0 * max(0.0, (width - length) / width) if flat else 0.0
+                    if cost < best[0] - 1e-9:
+                        best = (cost, *at)
+        _, x, y = best
+        sheet.text(x, y, arrow.label, SMALL)
+        return (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+
+    def _rectangle(self, node: _Node, middles: list[np.ndarray]) -> _Rectangle:
+        x, y = float(middles[0][node.at[0]]), float(middles[1][node.at[1]])
+        return (x - node.width / 2, y - node.height / 2, x + node.width / 2, y + node.height / 2)
 
     def _edge_of(
         self,
@@ -439,6 +464,21 @@ class _Layout:
         half = (node.width if along == 0 else node.height) / 2 + (1.5 if leaving else 2.5)
         at = float(middles[along][node.at[along]]) + direction * half
         return (at, across) if along == 0 else (across, at)
+
+
+_Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def _meet(one: _Rectangle, other: _Rectangle) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _crossed(rectangle: _Rectangle, way: Sequence[tuple[float, float]]) -> bool:
+    """Whether an arrow, whose parts are level or upright, runs through a rectangle."""
+    return any(
+        _meet(rectangle, (min(x0, x1) - 1, min(y0, y1) - 1, max(x0, x1) + 1, max(y0, y1) + 1))
+        for (x0, y0), (x1, y1) in pairwise(way)
+    )
 
 
 def _rounded(points: Sequence[tuple[float, float]], radius: float = 5.0) -> Path:

@@ -69,8 +69,8 @@ def save(fig: Drawing, directory: Path | str, script: str = "") -> tuple[Path, P
     light = _svg(fig)
     width, height = (round(96 * inches) for inches in fig.get_size_inches())
     paths = directory / f"{fig.guide_name}.svg", directory / f"{fig.guide_name}-dark.svg"
-    paths[0].write_text(light, encoding="utf-8", newline="\n")
-    paths[1].write_text(darken(light), encoding="utf-8", newline="\n")
+    _write(paths[0], light)
+    _write(paths[1], darken(light))
     sidecar = {
         "name": fig.guide_name,
         "title": fig.guide_title,
@@ -80,9 +80,15 @@ def save(fig: Drawing, directory: Path | str, script: str = "") -> tuple[Path, P
         "height": height,
         "script": script,
     }
-    text = json.dumps(sidecar, ensure_ascii=False, indent=1) + "\n"
-    (directory / f"{fig.guide_name}.json").write_text(text, encoding="utf-8", newline="\n")
+    _write(directory / f"{fig.guide_name}.json", json.dumps(sidecar, ensure_ascii=False, indent=1) + "\n")
     return paths
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file unless it already says so, since pages are built again when a figure's file is newer."""
+    content = text.encode("utf-8")
+    if not path.is_file() or path.read_bytes() != content:
+        path.write_bytes(content)
 
 
 def darken(svg: str) -> str:
