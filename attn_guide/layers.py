@@ -347,6 +347,13 @@ class NormParams:
     ----------
     weight, bias : array_like, shape (d_model,), optional
         As in ``layer_norm``.
+
+    Examples
+    --------
+    >>> import numpy as np, attn_guide as ag
+    >>> norm = ag.NormParams(weight=np.array([2.0, 2.0]))
+    >>> norm(np.array([1.0, 3.0]), eps=1e-5).round(3)
+    array([-2.,  2.])
     """
 
     weight: np.ndarray | None = None
@@ -436,6 +443,15 @@ class DecoderLayerParams:
         Its biases.
     norm_1, norm_2, norm_3 : NormParams
         The norms of the self-attention, the cross-attention and the feed-forward layer.
+
+    Examples
+    --------
+    >>> import numpy as np, attn_guide as ag
+    >>> rng = np.random.default_rng(0)
+    >>> attention = ag.init_multi_head(4, 2, rng=rng)
+    >>> params = ag.DecoderLayerParams(attention, attention, rng.normal(size=(4, 8)), rng.normal(size=(8, 4)))
+    >>> params.cross_attention.num_heads
+    2
     """
 
     self_attention: MultiHeadParams
@@ -493,6 +509,14 @@ class TransformerParams:
         The decoder, block by block.
     encoder_norm, decoder_norm : NormParams, optional
         The norm after the last block of each.
+
+    Examples
+    --------
+    >>> import numpy as np, attn_guide as ag
+    >>> state = {"encoder.norm.weight": np.ones(4), "decoder.norm.weight": np.ones(4)}
+    >>> params = ag.TransformerParams.from_torch_state_dict(state, num_heads=2)
+    >>> len(params.encoder_layers), params.encoder_norm.weight
+    (0, array([1., 1., 1., 1.]))
     """
 
     encoder_layers: tuple[EncoderLayerParams, ...] = ()

@@ -46,6 +46,13 @@ class AttentionFlops:
         MACs of the products of weights and values. They grow with the length squared.
     exponentials : int
         Exponentials in the softmax: one for each head and pair, and not counted as FLOPs.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> cost = ag.AttentionFlops(projections=100, scores=30, weighted_sum=20, exponentials=5)
+    >>> cost.quadratic, cost.macs, cost.flops
+    (50, 150, 300)
     """
 
     projections: int
@@ -79,6 +86,12 @@ class FeedForwardFlops:
         Multiplications with their additions.
     activations : int
         Evaluations of the activation function, not counted as FLOPs.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> ag.FeedForwardFlops(macs=80, activations=4).flops
+    160
     """
 
     macs: int
@@ -100,6 +113,13 @@ class AttentionBytes:
         Grow with the length.
     scores : int
         The n x m matrices of all heads, if they are made at once; tiled kernels such as FlashAttention never do.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> cost = ag.AttentionBytes(query=8, key=8, value=8, output=8, scores=64)
+    >>> cost.linear, cost.total
+    (32, 96)
     """
 
     query: int
@@ -130,6 +150,13 @@ class ExponentFit(NamedTuple):
         Standard error of the exponent.
     coefficient : float
         The value at x = 1.
+
+    Examples
+    --------
+    >>> import attn_guide as ag
+    >>> exponent, standard_error, _ = ag.fit_exponent([1, 2, 4], [5, 10, 20])
+    >>> round(exponent, 6), round(standard_error, 6)
+    (1.0, 0.0)
     """
 
     exponent: float

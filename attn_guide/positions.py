@@ -332,8 +332,8 @@ def alibi_slopes(h: int) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, shape (h,)
-        The slopes, in float64. For a power of two they are :math:`2^{-8/h}, 2^{-16/h}, \\ldots, 2^{-8}`. For another h, the
-        slopes of the next smaller power of two are followed by every second slope of twice that power.
+        The slopes, in float64. For a power of two they are :math:`2^{-8/h}, 2^{-16/h}, \\ldots, 2^{-8}`. For
+        another h, the slopes of the next smaller power of two are followed by every second slope of twice it.
 
     Raises
     ------
