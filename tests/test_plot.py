@@ -256,7 +256,8 @@ plot.curve(axes[3], [1, 2, 4], {"one": [1, 2, 3], "two": [1, 1, 1]}, theory={"t"
 plot.distribution(axes[4], rng.normal(size=2000), name="$d_k$")
 plot.equation(axes[5], [plot.Matrix(a, "A", "weights"), "\\u00d7", plot.Matrix(a, "B", "value")])
 plot.tree(axes[6], {"x": ["a", {"text": "b", "note": "c"}], "y": {"z": ["d"]}})
-plot.flow(axes[7], {"q": {"text": "Q", "role": "query"}, "s": "S", "k": "K"}, [("q", "s", "W"), ("k", "s")], ["q s", "k ."])
+plot.flow(axes[7], {"q": {"text": "Q", "role": "query"}, "s": "S", "k": "K"},
+          [("q", "s", "W"), ("k", "s")], ["q s", "k ."])
 plot.describe(fig, "All the parts of the drawing language in one figure.")
 plot.save(fig, sys.argv[1])
 """
@@ -276,12 +277,17 @@ def test_two_processes_write_the_same_bytes(tmp_path):
 
 
 def test_an_unchanged_figure_is_not_written_again(tmp_path):
-    fig = start()
-    plot.bars(fig.subplots(), ["a"], [1])
-    light, _ = plot.save(fig, tmp_path)
-    os.utime(light, (1, 1))
-    plot.save(fig, tmp_path)
-    assert light.stat().st_mtime == 1
+    times = []
+    for height in (1, 1, 2):
+        plot.take()
+        fig = start()
+        plot.bars(fig.subplots(), ["a"], [height])
+        light, dark = plot.save(fig, tmp_path)
+        sidecar = tmp_path / "test-figure.json"
+        times.append([f.stat().st_mtime == 1 for f in (light, dark, sidecar)])
+        for file in (light, dark, sidecar):
+            os.utime(file, (1, 1))
+    assert times == [[False, False, False], [True, True, True], [False, False, True]]
 
 
 def test_the_settings_of_a_machine_do_not_matter(tmp_path):

@@ -257,7 +257,7 @@ class _Layout:
         for lane in range(0, self.shape[axis] + 1, 2):
             outside = lane in {0, self.shape[axis]}
             count = self.lanes.get((axis, lane), 0)
-            base = (12.0 * min(count, 1)) if outside else (GAP_X if axis == 0 else GAP_Y)
+            base = (22.0 * min(count, 1)) if outside else (GAP_X if axis == 0 else GAP_Y)
             sizes[lane] = base + TRACK * max(0, count - 1)
         for arrow in self.arrows:
             if not arrow.label:
@@ -270,6 +270,10 @@ class _Layout:
                 covered = sum(sizes[g] for g in gaps)
                 if gaps and covered < room:
                     sizes[gaps[len(gaps) // 2]] += room - covered
+            elif along == 0 and axis == 0 and lane % 2:  # beside a vertical run between two boxes
+                beyond = text_size(arrow.label, SMALL)[0] + 12 - sizes[lane] / 2
+                for beside in (lane - 1, lane + 1):
+                    sizes[beside] = max(sizes[beside], 2 * beyond + TRACK * self.lanes.get((0, beside), 0))
             elif along == 0 and axis == 0 and lane % 2 == 0:  # beside a vertical run in a gap
                 sizes[lane] = max(sizes[lane], 2 * (text_size(arrow.label, SMALL)[0] + 8))
             elif along == 0 and axis == 1:
