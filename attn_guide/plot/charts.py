@@ -64,9 +64,11 @@ def bars(
             patch.set_alpha(1.0 if i == highlight else 0.35)
     if errors is not None:
         error = np.asarray(errors, dtype=float)
-        lines = {"xerr" if horizontal else "yerr": error}
-        at = (heights, places) if horizontal else (places, heights)
-        ax.errorbar(*at, **lines, fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)  # type: ignore[arg-type]
+        ends: dict[str, Any] = {"fmt": "none", "ecolor": INK, "elinewidth": 1.2, "capsize": 3}
+        if horizontal:
+            ax.errorbar(heights, places, xerr=error, **ends)
+        else:
+            ax.errorbar(places, heights, yerr=error, **ends)
     else:
         error = np.zeros_like(heights)
     value_axis, name_axis = (ax.xaxis, ax.yaxis) if horizontal else (ax.yaxis, ax.xaxis)

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 
 from .palette import BACKGROUND, GRID, INK, MUTED
@@ -27,7 +28,7 @@ MIDDLE = 0.34
 SMALLEST = 9.0
 
 #: What matplotlib is told, beyond its own defaults.
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": [FONT],
     "font.size": TEXT_SIZE,
     "mathtext.fontset": "dejavusans",
@@ -88,9 +89,9 @@ def apply_style() -> None:
     mpl.rcParams.update(STYLE)
 
 
-def font(size: float = TEXT_SIZE, weight: str = "normal", slant: str = "normal") -> FontProperties:
+def font(size: float = TEXT_SIZE, weight: str = "normal") -> FontProperties:
     """The guide's font at a size in points."""
-    return FontProperties(family=FONT, size=size, weight=weight, style=slant)
+    return FontProperties(family=FONT, size=size, weight=weight)
 
 
 def text_size(text: str, properties: FontProperties) -> tuple[float, float]:
@@ -218,9 +219,8 @@ def figure(
         if not text.strip():
             raise ValueError(f"{label}: got an empty text; a figure needs one")
     apply_style()
-    fig = Drawing(figsize=size, layout="constrained")
+    fig = Drawing(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, wspace=0.04, hspace=0.04))
     FigureCanvasAgg(fig)
-    fig.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.04, hspace=0.04)  # type: ignore[union-attr]
     fig.guide_name, fig.guide_title, fig.guide_caption, fig.guide_alt = name, title, caption.strip(), ""
     bold = font(TITLE_SIZE, "bold")
     fig.suptitle(

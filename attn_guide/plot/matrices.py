@@ -99,7 +99,7 @@ def matrix(
     ax.set_xticks(range(m) if columns is not None else [], list(columns) if columns is not None else [])
     ax.set_yticks(range(n) if rows is not None else [], list(rows) if rows is not None else [])
     if axis_labels:
-        down, across = ("queries", "keys") if axis_labels is True else axis_labels
+        down, across = ("queries", "keys") if isinstance(axis_labels, bool) else axis_labels
         ax.set_ylabel(down, color=MUTED, fontsize=SMALL_SIZE)
         ax.set_xlabel(across, color=MUTED, fontsize=SMALL_SIZE, loc="center")
     if name is not None:
@@ -110,7 +110,12 @@ def matrix(
     _lower_labels(ax)
     if row_sums:
         sums = np.where(allowed, values, 0).sum(axis=1)
-        beside = {"textcoords": "offset points", "annotation_clip": False, "color": MUTED, "fontsize": SMALL_SIZE}
+        beside: dict[str, Any] = {
+            "textcoords": "offset points",
+            "annotation_clip": False,
+            "color": MUTED,
+            "fontsize": SMALL_SIZE,
+        }
         for i in range(n):
             ax.annotate(_number(sums[i], fmt), (m - 0.5, i), (8, -MIDDLE * SMALL_SIZE), va="baseline", **beside)
         ax.annotate("row sum", (m - 0.5, -0.5), (8, 5), va="baseline", **beside)
@@ -118,7 +123,7 @@ def matrix(
         fig = ax.get_figure(root=True)
         assert fig is not None
         bar = fig.colorbar(mappable, ax=ax, fraction=0.06, pad=0.03, aspect=16)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         bar.ax.tick_params(length=0)
     if columns is not None:
         later(ax, lambda: _turn_labels(ax, list(columns), m))

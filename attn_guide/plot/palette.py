@@ -11,8 +11,10 @@ measures both. Colour still never stands alone: what it says, a label says too.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
 
 QUERY = "#1946a1"
 KEY = "#b84a00"
@@ -59,7 +61,7 @@ BLACK = "#000000"
 WHITE = "#ffffff"
 
 
-def _colormap(name: str, *anchors: str) -> LinearSegmentedColormap:
+def _colormap(name: str, *anchors: str) -> Colormap:
     colormap = LinearSegmentedColormap.from_list(name, anchors, N=256)
     return colormap.with_extremes(bad=(0, 0, 0, 0))  # a forbidden cell has no colour: it is hatched
 
@@ -75,7 +77,7 @@ QUIET = _colormap(
     "guide-values", "#6f5a2a", "#a78e58", "#d3c29b", "#efe8da", "#fafafa", "#dde7ef", "#a5bfd4", "#628aab", "#30597c"
 )
 
-COLORMAPS: dict[str, LinearSegmentedColormap] = {"weights": SEQUENTIAL, "scores": DIVERGING, "values": QUIET}
+COLORMAPS: dict[str, Colormap] = {"weights": SEQUENTIAL, "scores": DIVERGING, "values": QUIET}
 
 
 def role(name: str) -> str:
@@ -83,19 +85,19 @@ def role(name: str) -> str:
     return ROLES.get(name, name)
 
 
-def luminance(colour: object) -> float:
+def luminance(colour: Any) -> float:
     """Relative luminance of a colour as WCAG defines it, from 0 for black to 1 for white."""
-    rgb = np.asarray(to_rgb(colour))  # type: ignore[arg-type]
+    rgb: np.ndarray = np.asarray(to_rgb(colour))
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
-def contrast(one: object, other: object) -> float:
+def contrast(one: Any, other: Any) -> float:
     """Contrast ratio of two colours as WCAG defines it, from 1 to 21."""
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
 
 
-def on(colour: object) -> str:
+def on(colour: Any) -> str:
     """Black or white, whichever reads better on a colour."""
     return BLACK if contrast(colour, BLACK) >= contrast(colour, WHITE) else WHITE

@@ -491,7 +491,7 @@ def _rounded(points: Sequence[tuple[float, float]], radius: float = 5.0) -> Path
     codes: list[Any] = [Path.MOVETO]
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
         a, b, c = np.array(before), np.array(corner), np.array(after)
-        lengths = np.linalg.norm(a - b), np.linalg.norm(c - b)
+        lengths = float(np.linalg.norm(a - b)), float(np.linalg.norm(c - b))
         r = min(radius, lengths[0] / 2, lengths[1] / 2)
         if r < 0.1:
             continue

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from fontTools import subset
 from fontTools.ttLib import TTFont
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, Tick
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
@@ -129,7 +129,7 @@ def _font_faces(svg: str) -> str:
     return "".join(_font_face(*key, "".join(sorted(used[key]))) for key in sorted(used))
 
 
-def _font_face(family: str, weight: str, slant: str, text: str) -> str:
+def _font_face(family: str, weight: str, slant: Any, text: str) -> str:
     properties = FontProperties(family=family, weight=int(weight) if weight.isdigit() else weight, style=slant)
     font = TTFont(findfont(properties, fallback_to_default=False), recalcTimestamp=False)
     missing = sorted(c for c in set(text) - {"\n"} if ord(c) not in font.getBestCmap())
@@ -185,7 +185,7 @@ def overlaps(fig: Figure) -> list[str]:
             low, high = box.min(axis=0), box.max(axis=0)
             if low.min() < -0.5 or high[0] > width + 0.5 or high[1] > height + 0.5:
                 problems.append(f"{name} is cut off at the edge")
-            if text.get_fontsize() < SMALLEST - 1e-6:
+            if float(text.get_fontsize()) < SMALLEST - 1e-6:
                 problems.append(f"{name} is set in {text.get_fontsize():.1f} points, less than {SMALLEST:g}")
         for i in range(len(boxes)):
             for j in range(i):
@@ -211,8 +211,9 @@ def _texts(fig: Figure) -> list[Text]:
     """The texts that are drawn: of ticks only those within the axes."""
     ticks: set[int] = set()
     drawn: list[Text] = []
-    for axis in fig.findobj(Axis):
-        ticks |= {id(t) for tick in axis.findobj(lambda a: hasattr(a, "label1")) for t in (tick.label1, tick.label2)}
+    axes: Sequence[Any] = fig.findobj(Axis)
+    for axis in axes:
+        ticks |= {id(t) for tick in axis.findobj(Tick) for t in (tick.label1, tick.label2)}
         if axis.axes.axison and axis.get_visible() and axis.axes.get_visible():
             drawn += [t for tick in axis._update_ticks() for t in (tick.label1, tick.label2)]
         else:
