@@ -276,7 +276,7 @@ def test_the_build_runs_the_checks_once_and_shows_them(guide):
     assert claims.shown(float(mean)) in details
     assert "four standard errors" in details
     assert "seed 7" in details
-    assert "samples 1,000" in details
+    assert "samples = 1,000" in details
     assert "The mean of a thousand normal numbers." in details
     assert 'href="https://example.org/blob/main/tests/claims/test_home.py"' in details
     second = guide.build("-W", "-n")

@@ -693,12 +693,19 @@ class ClaimDirective(SphinxDirective):
         std = self.env.domains.standard_domain
         std.note_hyperlink_target(f"claim-{id}", self.env.docname, f"claim-{id}", f"claim {id}")
         block += nodes.container("", *body, classes=["ag-claim-sentence"])
-        block += claim_details("", classes=["ag-claim-check"])
-        block[-1] += claim_summary("", badge_text(record), classes=["ag-claim-badge"], label=f"of this claim: {id}")
+        block += badge(id, record, self.config.guide_repository)
         if record:
-            block[-1] += evidence(record, self.config.guide_repository)
             block += claim_short("", nodes.paragraph("", "", nodes.emphasis("", in_one_line(record))))
         return [block]
+
+
+def badge(id: str, record: Mapping[str, Any] | None, repository: str) -> nodes.Node:
+    """The badge, and the measurement that it opens."""
+    details = claim_details("", classes=["ag-claim-check"])
+    details += claim_summary("", badge_text(record), classes=["ag-claim-badge"], label=f"of this claim: {id}")
+    if record:
+        details += evidence(record, repository)
+    return details
 
 
 def in_one_line(record: Mapping[str, Any]) -> str:
@@ -708,33 +715,32 @@ def in_one_line(record: Mapping[str, Any]) -> str:
 def evidence(record: Mapping[str, Any], repository: str) -> list[nodes.Node]:
     """The measurement as a table, and how it was made."""
     made: list[nodes.Node] = []
-    if record["checks"]:
-        rows = [
-            [
-                check["name"],
-                ("holds" if check["measured"] else "does not hold")
-                if check["kind"] == "require"
-                else shown(check["measured"]),
-                expectation(check),
-                check["why"],
-            ]
-            for check in record["checks"]
-        ]
-        head = ["what", "measured", "expected", "tolerance from"]
-        if not any(row[3] for row in rows):
-            head, rows = head[:3], [row[:3] for row in rows]
-        made.append(table(head, rows, classes=["ag-claim-table"]))
-    facts = [(name.replace("_", " "), shown(value)) for name, value in record["notes"].items() if _is_scalar(value)]
+    reasons = {check["why"] for check in record["checks"] if check["kind"] != "require"}
+    shared = reasons.pop() if len(reasons) == 1 else ""
+    rows = []
+    for check in record["checks"]:
+        value = sentence(check) if check["kind"] == "require" else shown(check["measured"])
+        why = f" ({check['why']})" if check["why"] and check["why"] != shared else ""
+        rows.append([check["name"], value, expectation(check) + why])
+    if rows:
+        made.append(table(["what", "measured", "expected"], rows, classes=["ag-claim-table"]))
+    facts = [f"{label(name)} = {shown(value)}" for name, value in record["notes"].items() if _is_scalar(value)]
     if record["seeds"]:
-        facts.insert(0, ("seed" if len(record["seeds"]) == 1 else "seeds", ", ".join(map(str, record["seeds"]))))
+        facts.insert(0, ("seed " if len(record["seeds"]) == 1 else "seeds ") + ", ".join(map(str, record["seeds"])))
+    if shared:
+        facts.append(f"tolerance: {shared}" if len(record["checks"]) == 1 else f"tolerances: {shared}")
     if facts:
-        line = nodes.paragraph("", ", ".join(f"{name} {value}" for name, value in facts), classes=["ag-claim-facts"])
-        made.append(line)
+        made.append(nodes.paragraph("", "; ".join(facts), classes=["ag-claim-facts"]))
     if record["docstring"]:
         text = " ".join(record["docstring"].split("\n\n")[0].split())
         made.append(nodes.paragraph("", text, classes=["ag-claim-method"]))
     made.append(nodes.paragraph("", "Test: ", source_link(record, repository), classes=["ag-claim-test"]))
     return made
+
+
+def label(name: str) -> str:
+    """A note's name for a reader: ``standard_error`` in words, a symbol such as ``d_k`` as it is."""
+    return name if " " in name or re.fullmatch(r"[a-zA-Z](_\w+)?", name) else name.replace("_", " ")
 
 
 def source_link(record: Mapping[str, Any], repository: str) -> nodes.Node:
@@ -791,27 +797,32 @@ class ResolveClaims(SphinxPostTransform):
             reference.replace_self(self.link(reference["claim"], *reference.children))
 
     def listing(self, chapter: str) -> nodes.Node:
-        book = ledger(self.config)
         cited = store(self.env).by_id()
         order = list(CHAPTERS)
         ids = [id for id in cited if not chapter or id.split("-")[0] == chapter]
         ids.sort(key=lambda id: (order.index(p) if (p := id.split("-")[0]) in order else 99, *_place(cited[id][0])))
         if not ids:
             return nodes.paragraph("", "No claims yet.")
-        rows = []
-        for id in ids:
-            record = book.records.get(id)
-            said = [node.deepcopy() for node in cited[id][0].sentence]
-            for node in said:
-                for inner in node.findall(nodes.Element):
-                    inner["ids"], inner["names"] = [], []
-            measured = nodes.bullet_list("", classes=["ag-claim-measured"])
-            for check in record["checks"] if record else []:
-                measured += nodes.list_item("", nodes.paragraph("", f"{check['name']}: {sentence(check)}"))
-            status = nodes.inline("", badge_text(record), classes=["ag-claim-badge"])
-            link = self.link(id, nodes.literal("", id))
-            rows.append([said, [measured], [nodes.paragraph("", "", status, nodes.Text(" "), link)]])
-        return table(["claim", "what was measured", "where"], rows, classes=["ag-claims"])
+        return nodes.container("", *map(self.entry, ids), classes=["ag-claims"])
+
+    def entry(self, id: str) -> nodes.Node:
+        """One claim of the list: its sentence, the first values, the badge that opens the rest, and its place."""
+        record = ledger(self.config).records.get(id)
+        said = [node.deepcopy() for node in store(self.env).by_id()[id][0].sentence]
+        for node in said:
+            for inner in node.findall(nodes.Element):
+                inner["ids"], inner["names"] = [], []
+        block = claim_block("", classes=["ag-claim", f"ag-claim-{record['status'] if record else 'missing'}"])
+        block += nodes.container("", *said, classes=["ag-claim-sentence"])
+        where = nodes.paragraph("", "", self.link(id, nodes.literal("", id)), classes=["ag-claim-test"])
+        if record:
+            some = [f"{check['name']}: {sentence(check)}" for check in record["checks"][:2]]
+            more = len(record["checks"]) - len(some)
+            rest = [f"and {more} more"] if more else []
+            where += nodes.Text(" · " + "; ".join(some + rest))
+        block += where
+        block += badge(id, record, self.config.guide_repository)
+        return block
 
     def link(self, id: str, *content: nodes.Node) -> nodes.Node:
         text = [node.deepcopy() for node in content]
