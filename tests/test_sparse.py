@@ -50,9 +50,12 @@ def test_window_equals_torch_under_the_same_mask(n, m, window, dtype):
 
 
 @pytest.mark.parametrize(("n", "window", "chosen"), [(64, 4, [0]), (96, 16, [0, 1, 50, 95]), (64, 32, [])])
-def test_longformer_equals_huggingface_with_its_separate_global_projections(n, window, chosen):
+def test_longformer_equals_huggingface_with_its_separate_global_projections(n, window, chosen, monkeypatch):
     modeling = pytest.importorskip("transformers.models.longformer.modeling_longformer")
     from transformers import LongformerConfig
+
+    softmax = torch.nn.functional.softmax  # the library asks for float32 here, in a float64 model too
+    monkeypatch.setattr(torch.nn.functional, "softmax", lambda x, dim, dtype=None: softmax(x, dim))
 
     torch.manual_seed(0)
     config = LongformerConfig(
@@ -87,8 +90,8 @@ def test_longformer_equals_huggingface_with_its_separate_global_projections(n, w
     assert_close(ag.merge_heads(out), expected)
 
 
-@pytest.mark.parametrize(("blocks", "block", "r"), [(12, 4, 1), (20, 3, 3), (16, 64, 2)])  # 16 x 64: another plan
-def test_bigbird_equals_huggingface_with_the_blocks_it_drew(blocks, block, r, monkeypatch):
+def huggingface_bigbird(blocks, block, r, monkeypatch):
+    """Run HuggingFace's layer; return the projected inputs, its output and the table of blocks that it drew."""
     modeling = pytest.importorskip("transformers.models.big_bird.modeling_big_bird")
     from transformers import BigBirdConfig
 
@@ -102,26 +105,57 @@ def test_bigbird_equals_huggingface_with_the_blocks_it_drew(blocks, block, r, mo
         max_position_embeddings=n,
         attention_probs_dropout_prob=0.0,
     )
-    layer = modeling.BigBirdBlockSparseAttention(config, seed=3).double().train()  # eval would draw block 0 only
+    layer = modeling.BigBirdBlockSparseAttention(config, seed=3).double().train()  # eval draws block 0 only
     drawn = []
     original = layer._create_rand_mask_from_inputs
-    monkeypatch.setattr(
-        layer,
-        "_create_rand_mask_from_inputs",
-        lambda a, b, table, *rest: drawn.append(table) or original(a, b, table, *rest),
-    )
+
+    def spy(a, b, table, *rest):
+        drawn.append(table.numpy())
+        return original(a, b, table, *rest)
+
+    monkeypatch.setattr(layer, "_create_rand_mask_from_inputs", spy)
     x = torch.randn(2, n, 32, dtype=torch.float64)
     everything = torch.ones(2, n, dtype=torch.float64)
     blocked, band, row, column = modeling.BigBirdModel.create_masks_for_block_sparse_attn(everything, block)
     state = np.random.get_state()  # noqa: NPY002 (the library draws from the hidden source)
     with torch.no_grad():
         expected = layer(x, band, row, column, blocked, blocked)[0].numpy()
-        q, k, v = (ag.split_heads(f(x).numpy(), 4) for f in (layer.query, layer.key, layer.value))
+        projected = [ag.split_heads(f(x).numpy(), 4) for f in (layer.query, layer.key, layer.value)]
     np.random.set_state(state)  # noqa: NPY002
-    table = np.zeros((2, 4, blocks, r), int)
-    table[:, :, 1:-1] = drawn[0].numpy()
+    table = np.zeros((2, 4, blocks, r), int)  # the first and the last block, which see everything, draw none
+    table[:, :, 1:-1] = drawn[0]
+    return projected, ag.split_heads(expected, 4), table
+
+
+@pytest.mark.parametrize(("blocks", "block", "r"), [(12, 4, 1), (20, 3, 3), (17, 16, 2)])
+def test_bigbird_equals_huggingface_with_the_blocks_it_drew(blocks, block, r, monkeypatch):
+    projected, expected, table = huggingface_bigbird(blocks, block, r, monkeypatch)
     assert len(np.unique(table[0, :, 2:-2].reshape(4, -1), axis=0)) > 1  # the heads drew differently
-    assert_close(ag.merge_heads(ag.bigbird_attention(q, k, v, block, random_blocks=table)), expected)
+    assert_close(ag.bigbird_attention(*projected, block, random_blocks=table), expected)
+
+
+def test_huggingface_counts_a_block_twice_at_length_1024(monkeypatch):
+    """At 1024, 3072 and 4096 it may draw a block that the row sees anyway, whose keys then enter the softmax twice.
+
+    Dense attention with log 2 added to the scores of those keys gives its output, so the difference to
+    ``bigbird_attention`` is explained in full.
+    """
+    (q, k, v), expected, table = huggingface_bigbird(16, 64, 2, monkeypatch)
+    blocks = np.arange(16)
+    seen = (np.abs(blocks[:, None] - blocks) <= 1) | np.isin(blocks, (0, 15))  # (16, 16)
+    times = np.broadcast_to(seen, (2, 4, 16, 16)).astype(int)
+    for i in range(1, 15):
+        for b, h, j in np.ndindex(2, 4, 2):
+            times[b, h, i, table[b, h, i, j]] += 1
+    times[:, :, [0, 15]] = 1
+    assert times.max() == 2
+    with np.errstate(divide="ignore"):
+        bias = np.log(times).repeat(64, -1).repeat(64, -2)
+    assert_close(ag.scaled_dot_product_attention(q, k, v, attn_mask=bias), expected)
+    once = np.where(times > 0, 0.0, -np.inf).repeat(64, -1).repeat(64, -2)
+    ours = ag.bigbird_attention(q, k, v, 64, random_blocks=table)
+    assert_close(ours, ag.scaled_dot_product_attention(q, k, v, attn_mask=once))
+    assert np.max(np.abs(ours - expected)) > 0.01
 
 
 @pytest.mark.filterwarnings("ignore:.*flex_attention called without torch.compile.*")
