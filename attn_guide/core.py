@@ -457,8 +457,8 @@ def scaled_dot_product_attention(
     made a block of about a megabyte at a time, so without a mask, dropout or weights to return the extra memory
     is O(1) for each thread. The blocks run on as many threads as NumPy's own products would use.
 
-    A forbidden key is hidden by its weight of 0. Its value must still be a finite number, because 0 times NaN
-    is NaN.
+    A forbidden key may hold anything, NaN included. Its value must be finite: it is hidden by its weight of 0,
+    and 0 times NaN is NaN.
 
     References
     ----------
@@ -922,7 +922,9 @@ def _masked(s: np.ndarray, p: _Problem, block: _Block) -> np.ndarray:
     if p.score_mod is not None:
         s = _elementwise("score_mod", p.score_mod, s, p.b[at], p.h[at], q_idx, kv_idx)
     if p.bias is not None:
-        s += p.bias[at][..., rows, keys]
+        bias = p.bias[at][..., rows, keys]
+        np.copyto(s, -np.inf, where=bias == -np.inf)  # first, because inf - inf and NaN - inf are NaN
+        s += bias
     if p.allowed is not None:
         np.copyto(s, -np.inf, where=~p.allowed[at][..., rows, keys])
     if p.is_causal:  # every row of the block may see the keys before its first row

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx_cases import Case, cases
@@ -107,6 +107,7 @@ def test_rms_norm_is_onnxs(case: Case):
     np.testing.assert_allclose(got, case.outputs["Y"], **F32)
 
 
+@settings(deadline=None)
 @given(
     hnp.arrays(np.float64, hnp.array_shapes(max_dims=3, max_side=6), elements=st.floats(-1e6, 1e6)),
     st.floats(-100, 100),
@@ -350,6 +351,7 @@ def test_state_dicts_may_hold_tensors():
     np.testing.assert_array_equal(ag.encoder_layer(x, tensors), ag.encoder_layer(x, plain))
 
 
+@settings(deadline=None)
 @given(st.permutations(range(5)))
 def test_an_encoder_is_permutation_equivariant(order):
     module = spread_out(torch.nn.TransformerEncoderLayer(8, 2, 12, batch_first=True))

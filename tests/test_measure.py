@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -52,6 +52,7 @@ def test_flops_are_what_torch_counts(n, m, h, h_kv, d_k, d_v):
     assert cost.exponentials == s.numel()
 
 
+@settings(deadline=None)
 @given(sizes, sizes, st.sampled_from([1, 2, 4]), sizes)
 def test_flops_do_not_depend_on_the_number_of_heads(n, m, h, width):
     d_model = 4 * width
@@ -61,6 +62,7 @@ def test_flops_do_not_depend_on_the_number_of_heads(n, m, h, width):
     assert ag.mha_param_count(d_model, 1) == ag.mha_param_count(d_model, h)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300))
 def test_the_crossovers(d):
     """The quadratic part overtakes the projections at n = 2d, the feed-forward layer at 4d, both at 6d."""
@@ -188,6 +190,7 @@ def test_peak_memory_of_attention_follows_the_count():
     assert cost.scores <= peak < 3 * cost.scores
 
 
+@settings(deadline=None)
 @given(st.floats(-2, 4), st.floats(0.01, 100))
 def test_a_power_law_is_found(exponent, coefficient):
     x = np.array([3, 5, 9, 20, 70])

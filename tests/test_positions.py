@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_cases import Case, cases
 from transformers import LlamaConfig
@@ -46,6 +46,7 @@ def test_sinusoidal_positions_are_the_papers(d_model, base):
     np.testing.assert_allclose(ag.sinusoidal_positions(20, d_model, base=base), want, **F64)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 500), st.integers(0, 500), st.integers(0, 500))
 def test_sinusoidal_dot_products_depend_on_the_distance(a, b, shift):
     p = ag.sinusoidal_positions([a, b, a + shift, b + shift], 16)
@@ -162,6 +163,7 @@ def test_rope_is_onnxs(case: Case):
     np.testing.assert_allclose(ag.merge_heads(got) if want.ndim == 3 else got, want, rtol=1e-5, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 5000),
     st.integers(0, 5000),
@@ -177,6 +179,7 @@ def test_rope_scores_depend_on_the_offset_only(i, j, shift, interleaved, rotary_
     np.testing.assert_allclose(near, far, atol=1e-10)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.booleans())
 def test_rope_keeps_lengths_and_is_undone_by_negative_positions(offset, interleaved):
     x = normal(3, 5, 8)
@@ -253,6 +256,7 @@ def test_alibi_bias_gives_blooms_weights():
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(0, 6), st.integers(0, 6), st.integers(0, 9))
 def test_alibi_bias_entry_by_entry(h, n, m, offset):
     bias = ag.alibi_bias(h, n, m, offset=offset)
@@ -292,6 +296,7 @@ def test_t5_bias_is_huggingfaces(is_decoder):
     np.testing.assert_array_equal(last, want[:, -1:])
 
 
+@settings(deadline=None)
 @given(st.integers(2, 40), st.integers(0, 300), st.booleans())
 def test_t5_buckets_grow_with_the_distance(half, extra, bidirectional):
     max_distance = half + extra + 1
