@@ -300,7 +300,10 @@ class KVCache:
         q_position = np.arange(start, start + n)
         if self.rope is not None:
             q = self.rope(q, q_position)
-        seen = self._visibility(n, mask_mod)
+        # A whole sequence at once needs no predicate, and a single newest query sees all that is now stored.
+        prefill = self.is_causal and self.window is None and n == self._length
+        newest = n == 1 and len(position) == len(self._position)
+        seen = _both(None if prefill or newest or not self.is_causal else self.mask.mask_mod, mask_mod)
 
         def at(q_idx: np.ndarray, kv_idx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return q_position[q_idx], position[kv_idx]
@@ -310,6 +313,7 @@ class KVCache:
                 q,
                 k,
                 v,
+                is_causal=prefill,
                 scale=scale,
                 enable_gqa=True,
                 mask_mod=None if seen is None else lambda b, h, i, j: seen(b, h, *at(i, j)),
@@ -480,12 +484,11 @@ class KVCache:
                 f"kept those from {kept} on; wanted key and value together with query"
             )
 
-    def _visibility(self, n: int, mask_mod: MaskMod | None) -> MaskMod | None:
-        """Return the mask to evaluate; a single newest query sees everything stored, so it needs none."""
-        own = None if n == 1 or not self.is_causal else self.mask.mask_mod
-        if own is None or mask_mod is None:
-            return own if mask_mod is None else mask_mod
-        return lambda b, h, q_idx, kv_idx: own(b, h, q_idx, kv_idx) & mask_mod(b, h, q_idx, kv_idx)
+
+def _both(one: MaskMod | None, two: MaskMod | None) -> MaskMod | None:
+    if one is None or two is None:
+        return two if one is None else one
+    return lambda b, h, q_idx, kv_idx: one(b, h, q_idx, kv_idx) & two(b, h, q_idx, kv_idx)
 
 
 def _pair(result: Any) -> tuple[np.ndarray, np.ndarray | None]:

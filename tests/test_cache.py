@@ -205,6 +205,19 @@ def test_reorder_copies_beams():
     assert cache.key.shape[0] == 0
 
 
+@pytest.mark.parametrize("options", [{}, {"window": 3}, {"window": 3, "sinks": 2}])
+@pytest.mark.parametrize("rows", [0, 1, 2, 5])
+def test_a_prompt_may_ask_for_its_last_rows_only(options, rows):
+    q, k, v = tensors(10, 11)
+    cache = ag.KVCache(**options)
+    cache.append(k[..., :6, :], v[..., :6, :])
+    out = cache.attend(q[..., 11 - rows :, :], k[..., 6:, :], v[..., 6:, :])
+    whole = ag.scaled_dot_product_attention(q, k, v, mask_mod=cache.mask, enable_gqa=True)
+    np.testing.assert_allclose(out, whole[..., 11 - rows :, :], rtol=RTOL, atol=1e-14)
+    if rows <= 1:
+        np.testing.assert_allclose(cache.attend(q[..., 11 - rows :, :]), out, rtol=RTOL, atol=1e-14)
+
+
 def test_zero_tokens():
     q, k, v = tensors(9, 3)
     cache = ag.KVCache(window=2)
