@@ -28,6 +28,7 @@ from docutils.parsers.rst.states import Inliner
 from pybtex.richtext import Text
 from pybtex.style.formatting.unsrt import Style as UnsrtStyle
 from pybtex.style.labels import BaseLabelStyle
+from pybtex.style.template import field, sentence
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import NoUri
@@ -230,8 +231,39 @@ def _trim_code(app: Sphinx, doctree: nodes.document) -> None:
     for block in doctree.findall(nodes.literal_block):
         text = block.astext()
         if text != text.rstrip() and len(block.children) == 1 and isinstance(block.children[0], nodes.Text):
-            block.children[0] = nodes.Text(text.rstrip())
-            block.children[0].parent = block
+            block.replace(block.children[0], nodes.Text(text.rstrip()))
+            block.rawsource = text.rstrip()  # where the two differ, Sphinx does not highlight
+
+
+# --- the gallery's small pictures -----------------------------------------------------------------------------------
+
+
+def _pair_thumbnails(app: Sphinx, doctree: nodes.document) -> None:
+    """Show the dark drawing on a dark page, in the gallery too, instead of a light one that the theme dims."""
+    for image in list(doctree.findall(nodes.image)):
+        thumbnail = re.fullmatch(r"(.*images/)thumb/(sphx_glr_\w+)_thumb\.svg", image.get("uri", ""))
+        if thumbnail is None:
+            continue
+        uri = f"{thumbnail[1]}{thumbnail[2]}_001-dark.svg"
+        if not (Path(app.srcdir) / uri.lstrip("/")).is_file():
+            image["classes"].append("dark-light")
+            continue
+        dark = image.copy()
+        dark["uri"] = uri
+        image["classes"].append("only-light")
+        dark["classes"].append("only-dark")
+        image.parent.insert(image.parent.index(image) + 1, dark)
+
+
+# --- the contents on every page -------------------------------------------------------------------------------------
+
+
+def _rewrite_when_contents_change(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Every page shows the contents of the whole book, so a new page or title makes every page new."""
+    contents = repr((sorted(env.toctree_includes.items()), sorted((doc, t.astext()) for doc, t in env.titles.items())))
+    changed = getattr(env, "guide_contents", contents) != contents
+    env.guide_contents = contents  # type: ignore[attr-defined]
+    return sorted(env.found_docs) if changed else []
 
 
 # --- links to sources -----------------------------------------------------------------------------------------------
@@ -294,6 +326,11 @@ class GuideStyle(UnsrtStyle):
     default_label_style = AuthorYearLabels
     default_sorting_style = "author_year_title"
 
+    def format_title(self, e: Any, which_field: str, as_sentence: bool = True) -> Any:
+        """Titles keep their capitals."""
+        title = field(which_field)
+        return sentence[title] if as_sentence else title
+
 
 def _round_brackets() -> BracketStyle:
     return BracketStyle(left="(", right=")")
@@ -321,6 +358,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("api-modules", ApiModules)
     app.connect("builder-inited", _write_api_pages, priority=700)  # when the gallery knows which script uses what
     app.connect("doctree-read", _trim_code)
+    app.connect("doctree-read", _pair_thumbnails, priority=400)  # before Sphinx collects the images of a page
+    app.connect("env-updated", _rewrite_when_contents_change)
     app.connect("missing-reference", _resolve_alias)
     app.connect("html-page-context", _edit_link, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
