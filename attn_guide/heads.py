@@ -638,7 +638,7 @@ def multi_head_attention(
     ----------
     Vaswani et al. (2017), Attention Is All You Need, section 3.2.2; Shazeer (2019), Fast Transformer Decoding: One
     Write-Head is All You Need; Ainslie et al. (2023), GQA: Training Generalized Multi-Query Transformer Models from
-    Multi-Head Checkpoints; Michel et al. (2019), Are Sixteen Heads Really Better than One?, section 2.2 (head mask).
+    Multi-Head Checkpoints; Michel et al. (2019), Are Sixteen Heads Really Better than One?, section 2.3 (head mask).
 
     Examples
     --------

@@ -1355,8 +1355,8 @@ def bigbird(
 
     References
     ----------
-    Zaheer et al. (2020), Big Bird: Transformers for Longer Sequences, section 2 and appendix D (the internal
-    transformer construction, ITC).
+    Zaheer et al. (2020), Big Bird: Transformers for Longer Sequences, section 2 (existing tokens made global:
+    the internal transformer construction, ITC) and appendix D (blocks).
 
     Examples
     --------
