@@ -27,7 +27,8 @@ fig = plot.figure(
     title="A row is one query’s choice and sums to 1; a column sums to whatever it gets",
     caption=(
         "Six tokens through the projections of the small example. Entry (i, j) is query i attending to key j, both "
-        "counted from 0. Outlined: the row of “bank”, what it attends to, and the column of “river”, who attends to it. Below: the sum of each column, the attention that a token receives."
+        "counted from 0. Outlined: the row of “bank”, what it attends to, and the column of “river”, who "
+        "attends to it. Below: the sum of each column, the attention that a token receives."
     ),
     size=(5.6, 5.4),
 )

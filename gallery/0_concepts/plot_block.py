@@ -16,7 +16,8 @@ fig = plot.figure(
     "concepts-block",
     title="Tokens meet in attention; the feed-forward layer sees each alone",
     caption=(
-        f"A layer in the pre-norm order of GPT-2. Weights for d_model = {d}: {attention:,} in the four projections, "
+        f"A layer in the pre-norm order of GPT-2. Weights for d_model = {d}: {attention:,} in the four "
+        "projections, "
         f"{feed_forward:,} in a feed-forward layer of width {4 * d:,}."
     ),
     size=(4.8, 5.6),
@@ -41,7 +42,9 @@ plot.flow(
 )  # fmt: skip
 plot.describe(
     fig,
-    "A flow from x at the top to y at the bottom. A branch leaves x, passes a layer norm and attention, and is added back; a "
-    f"second branch passes a layer norm and the feed-forward layer, and is added back. Attention has {attention:,} weights, the "
+    "A flow from x at the top to y at the bottom. A branch leaves x, passes a layer norm and attention, and is "
+    "added back; a "
+    f"second branch passes a layer norm and the feed-forward layer, and is added back. Attention has "
+    f"{attention:,} weights, the "
     f"feed-forward layer {feed_forward:,}.",
 )

@@ -18,7 +18,7 @@ fig = plot.figure(
         f"All rectangles to one scale, for `n = {n}` tokens: `d_model = {d_model}`, `h = {h}`, "
         f"`d_k = d_v = d_model / h = {d_k}`. From the published configuration of BERT-base."
     ),
-    size=(6.4, 6.0),
+    size=(5.6, 6.0),
 )
 axes = fig.subplots(3, 1, height_ratios=[768, 512, 768])
 plot.to_scale(
@@ -49,7 +49,8 @@ plot.to_scale(
 )
 plot.describe(
     fig,
-    f"Three lines of rectangles drawn to one scale. X is {n} by {d_model}; the query projection of one head is {d_model} by "
+    f"Three lines of rectangles drawn to one scale. X is {n} by {d_model}; the query projection of one head is "
+    f"{d_model} by "
     f"{d_k}; Q, K and V of a head are {n} by {d_k}; its weights are {n} by {n}; the {h} heads joined are {n} by "
     f"{d_model} again, and W_O is {d_model} by {d_model}.",
 )

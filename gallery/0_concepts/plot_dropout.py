@@ -23,27 +23,29 @@ fig = plot.figure(
     "concepts-dropout",
     title=f"After dropout the rows sum to anything from {sums.min():.2f} to {sums.max():.2f}",
     caption=(
-        f"Softmax of standard normal scores, n = {n}, seed 0. Left: the weights. Right: one draw of `ag.dropout` with "
-        f"p = {p}, dropped weights hatched. Over 5,000 draws the mean differs from the weights by at most {np.abs(average - weights).max():.3f}."
+        f"Softmax of standard normal scores, n = {n}, seed 0. Left: the weights. Right: one draw of "
+        "`ag.dropout` with "
+        f"p = {p}, dropped weights hatched. Over 5,000 draws the mean differs from the weights by at most "
+        f"{np.abs(average - weights).max():.3f}."
     ),
     size=(6.4, 3.6),
 )
 left, right = fig.subplots(1, 2)
-plot.matrix(
-    left,
-    weights,
-    kind="weights",
-    rows=labels,
-    columns=labels,
-    row_sums=True,
-    limits=(0, 0.8),
-    name="weights",
-    ink=plot.WEIGHTS,
-)
-plot.matrix(right, dropped, kind="weights", rows=labels, columns=labels, row_sums=True, limits=(0, 0.8), name="one draw", ink=plot.WEIGHTS,
-            mask=dropped > 0)  # fmt: skip
+for ax, matrix, name in ((left, weights, "weights"), (right, dropped, "one draw")):
+    plot.matrix(
+        ax,
+        matrix,
+        kind="weights",
+        rows=labels,
+        columns=labels,
+        mask=matrix > 0,
+        row_sums=True,
+        limits=(0, 0.8),
+        name=name,
+        ink=plot.WEIGHTS,
+    )
 plot.describe(
     fig,
     f"Two {n} by {n} matrices. Left, weights whose rows sum to 1. Right, the same after dropout with p = {p}: "
-    f"{int((dropped == 0).sum())} of {n * n} are zero and the rows sum to " + ", ".join(f"{s:.2f}" for s in sums) + ".",
+    f"{int((dropped == 0).sum())} of {n * n} are zero, and the rows sum to {', '.join(f'{s:.2f}' for s in sums)}.",
 )

@@ -26,7 +26,10 @@ causal, causal_moved = (ag.self_attention(a, w_q, w_k, w_v, is_causal=True) for 
 fig = plot.figure(
     "concepts-equivariance",
     title="Reorder the words and attention reorders its outputs; a causal mask does not",
-    caption="The small example in two orders. Each output row keeps its word; only under the causal mask do its numbers change.",
+    caption=(
+        "The small example in two orders. Each output row keeps its word; only under the causal mask do its "
+        "numbers change."
+    ),
     size=(4.8, 5.2),
 )
 plot.equation(
@@ -45,6 +48,7 @@ plot.equation(
 same, other = (np.abs(a[order] - b).max() for a, b in ((out, moved), (causal, causal_moved)))
 plot.describe(
     fig,
-    f"Four matrices. Outputs for the orders {', '.join(tokens)} and {', '.join(words)}: word by word they differ by "
+    f"Four matrices. Outputs for the orders {', '.join(tokens)} and {', '.join(words)}: word by word they "
+    "differ by "
     f"{same:.0e}. With a causal mask they differ by up to {other:.2f}.",
 )

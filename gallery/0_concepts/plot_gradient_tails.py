@@ -29,7 +29,7 @@ fig = plot.figure(
         "Share of rows whose softmax Jacobian has a Frobenius norm below x; the dots mark the means. "
         f"{cases[10, 512]:,} rows for n = 10, d_k = 512 and {cases[512, 64]:,} for n = 512, d_k = 64, seed 0."
     ),
-    size=(5.4, 5.6),
+    size=(4.8, 5.6),
 )
 axes = fig.subplots(2, 1, sharex=True)
 for ax, (n, d_k) in zip(axes, cases, strict=True):

@@ -19,7 +19,8 @@ fig = plot.figure(
     "concepts-position-vectors",
     title="Sinusoidal vectors are given; learned ones start as noise",
     caption=(
-        f"`ag.sinusoidal_positions({n}, {d})` and `ag.init_learned_positions({n}, {d})` with seed 0: position down, component "
+        f"`ag.sinusoidal_positions({n}, {d})` and `ag.init_learned_positions({n}, {d})` with seed 0: position "
+        "down, component "
         "across. Each matrix has its own colour range."
     ),
     size=(6.4, 3.9),
@@ -30,7 +31,9 @@ for ax, matrix, name in ((left, sinusoidal, "sinusoidal"), (right, learned, "lea
 turns = [float(n / (2 * np.pi * 10_000 ** (i / d))) for i in (0, d - 2)]
 plot.describe(
     fig,
-    f"Two {n} by {d} matrices. Sinusoidal: stripes whose wavelength grows from left to right; over {n} positions the first pair "
-    f"of columns turns {turns[0]:.1f} times and the last {turns[1]:.4f} times. Learned: noise of standard deviation "
+    f"Two {n} by {d} matrices. Sinusoidal: stripes whose wavelength grows from left to right; over {n} "
+    "positions the first pair "
+    f"of columns turns {turns[0]:.1f} times and the last {turns[1]:.4f} times. Learned: noise of standard "
+    "deviation "
     f"{learned.std():.3f}.",
 )

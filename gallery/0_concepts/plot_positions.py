@@ -32,8 +32,10 @@ fig = plot.figure(
     "concepts-positions",
     title="All but the learned table depend on the offset alone",
     caption=(
-        f"Query positions down, key positions across; n = {n}, d = {d}. A constant diagonal means that only the offset counts. The learned table and the T5 biases are random draws (seed 0), as before training; a "
-        "trained learned table is free to do anything. Each matrix has its own colour range, centred on 0. The causal mask "
+        f"Query positions down, key positions across; n = {n}, d = {d}. A constant diagonal means that only "
+        "the offset counts. The learned table and the T5 biases are random draws (seed 0), as before training; a "
+        "trained learned table is free to do anything. Each matrix has its own colour range, centred on 0. The "
+        "causal mask "
         "shows which keys each query may see."
     ),
     size=(4.8, 7.2),
@@ -55,7 +57,8 @@ plot.describe(
     fig,
     f"Six {n} by {n} matrices. "
     + " ".join(
-        f"{name}: entries of one diagonal differ by {'nothing' if offset_only(m) < 1e-9 else f'up to {offset_only(m):.1f}'}."
+        f"{name}: entries of one diagonal differ by "
+        f"{'nothing' if offset_only(m) < 1e-9 else f'up to {offset_only(m):.1f}'}."
         for name, m in panels.items()
     )
     + f" The causal mask allows {int(causal.sum())} of {n * n} pairs, those on and below the diagonal.",

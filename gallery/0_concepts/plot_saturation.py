@@ -34,10 +34,12 @@ fig = plot.figure(
     "concepts-saturation",
     title="Only 1/√d_k keeps the weights alike at every width",
     caption=(
-        f"{rows:,} rows of n = {n} random scores for each width, seed 0. Top: mean largest weight. Middle: mean entropy as a "
-        "share of log n, the most there can be. Bottom: median Frobenius norm of the softmax Jacobian `ag.softmax_jacobian`."
+        f"{rows:,} rows of n = {n} random scores for each width, seed 0. Top: mean largest weight. Middle: "
+        "mean entropy as a "
+        "share of log n, the most there can be. Bottom: median Frobenius norm of the softmax Jacobian "
+        "`ag.softmax_jacobian`."
     ),
-    size=(5.6, 7.2),
+    size=(4.8, 6.8),
 )
 axes = fig.subplots(3, 1, sharex=True)
 for ax, values, what in zip(
@@ -51,7 +53,8 @@ plot.describe(
     fig,
     "Three line charts against d_k from 4 to 512. "
     + " ".join(
-        f"{name}: at d_k = 512 the largest weight is {top[name][-1]:.2f}, entropy {entropy[name][-1]:.2f} of its maximum, "
+        f"{name}: at d_k = 512 the largest weight is {top[name][-1]:.2f}, entropy {entropy[name][-1]:.2f} of "
+        "its maximum, "
         f"median Jacobian norm {gradient[name][-1]:.4f}."
         for name in scales
     ),

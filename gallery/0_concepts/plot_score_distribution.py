@@ -27,11 +27,13 @@ fig = plot.figure(
     "concepts-score-distribution",
     title="Before scaling the spread grows as √d_k; after it, every d_k has the same",
     caption=(
-        f"{samples:,} dot products of two vectors with independent standard normal components for each width, seed 0. "
-        "Left as they are, right divided by √d_k; the vertical lines mark two standard deviations, the dashed curve is "
+        f"{samples:,} dot products of two vectors with independent standard normal components for each width, "
+        "seed 0. "
+        "Left as they are, right divided by √d_k; the vertical lines mark two standard deviations, the dashed "
+        "curve is "
         "the standard normal density."
     ),
-    size=(6.4, 6.4),
+    size=(5.2, 6.4),
 )
 axes = fig.subplots(len(widths), 2)
 deviations = {}

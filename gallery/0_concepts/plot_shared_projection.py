@@ -12,7 +12,7 @@ import attn_guide as ag
 from attn_guide import plot
 
 rng = np.random.default_rng(0)
-n, d = 6, 16
+n, d = 5, 16
 x = rng.standard_normal((n, d))  # (n, d_model)
 w_q, w_k = rng.standard_normal((2, d, d)) / np.sqrt(d)
 labels = [str(i) for i in range(n)]
@@ -27,11 +27,13 @@ fig = plot.figure(
     "concepts-shared-projection",
     title="Shared projections make scores symmetric and weights selfish, not symmetric",
     caption=(
-        f"{n} random tokens, `d_model = d_k = {d}`, seed 0. With one projection the scores are symmetric, the weights "
-        f"differ by up to {apart:.2f} across the diagonal, and a token gives itself {diagonal['shared, K = Q']:.2f} on average; "
+        f"{n} random tokens, `d_model = d_k = {d}`, seed 0. With one projection the scores are symmetric, the "
+        "weights "
+        f"differ by up to {apart:.2f} across the diagonal, and a token gives itself "
+        f"{diagonal['shared, K = Q']:.2f} on average; "
         f"with two projections, {diagonal['separate']:.2f}."
     ),
-    size=(6.4, 6.6),
+    size=(5.2, 5.8),
 )
 axes = fig.subplots(2, 2)
 limit = max(float(np.abs(s).max()) for s in scores.values())
@@ -42,7 +44,9 @@ for row, name in zip(axes, panels, strict=True):
                 name="weights", ink=plot.WEIGHTS, outline=[(i, i) for i in range(n)])  # fmt: skip
 plot.describe(
     fig,
-    f"Four {n} by {n} matrices. Above, queries and keys are the same vectors: scores symmetric, weights not (largest "
-    f"difference across the diagonal {apart:.2f}), mean weight on the diagonal {diagonal['shared, K = Q']:.2f}. Below, two "
+    f"Four {n} by {n} matrices. Above, queries and keys are the same vectors: scores symmetric, weights not "
+    "(largest "
+    f"difference across the diagonal {apart:.2f}), mean weight on the diagonal "
+    f"{diagonal['shared, K = Q']:.2f}. Below, two "
     f"projections: neither is symmetric, mean weight on the diagonal {diagonal['separate']:.2f}.",
 )

@@ -18,8 +18,10 @@ weights = {tau: ag.softmax(scores, temperature=tau) for tau in temperatures}
 fig = plot.figure(
     "concepts-temperature",
     title="Lower temperatures sharpen the weights; no temperature changes their order",
-    caption="`ag.softmax(scores, temperature=tau)` for one row of six scores. H is the entropy, at most log 6 = 1.79 nats.",
-    size=(6.0, 6.6),
+    caption=(
+        "`ag.softmax(scores, temperature=tau)` for one row of six scores. H is the entropy, at most log 6 = 1.79 nats."
+    ),
+    size=(4.8, 6.4),
 )
 axes = fig.subplots(len(temperatures), 1, sharey=True, sharex=True)
 for ax, (tau, w) in zip(axes, weights.items(), strict=True):
@@ -30,7 +32,8 @@ plot.describe(
     fig,
     f"Five bar charts of the weights of scores {', '.join(f'{s:g}' for s in scores)}. "
     + " ".join(
-        f"Temperature {tau:g}: largest weight {w.max():.2f}, smallest {w.min():.3f}, entropy {ag.attention_entropy(w):.2f} nats."
+        f"Temperature {tau:g}: largest weight {w.max():.2f}, smallest {w.min():.3f}, entropy "
+        f"{ag.attention_entropy(w):.2f} nats."
         for tau, w in weights.items()
     ),
 )

@@ -28,11 +28,12 @@ fig = plot.figure(
     "concepts-training",
     title="All three scales learn; without scaling slowest, and least evenly",
     caption=(
-        f"`experiments.train_retrieval`: one layer, d_model = 32, d_k = {d_k}, seeds 0 to 4. Top: loss of each scale at its "
+        f"`experiments.train_retrieval`: one layer, d_model = 32, d_k = {d_k}, seeds 0 to 4. Top: loss of each "
+        "scale at its "
         "own best rate, smoothed over 10 steps, mean and range over the seeds. Bottom: loss averaged over all "
         f"{steps} steps against the learning rate; a missing point is a rate at which some seed diverged."
     ),
-    size=(6.4, 6.4),
+    size=(5.6, 6.2),
 )
 axes = fig.subplots(2, 2, sharey="row")
 words = []
@@ -46,7 +47,8 @@ for column, optimizer in enumerate(rates):
         smooth = loss[best].reshape(len(seeds), -1, 10).mean(axis=-1)  # (seeds, steps / 10)
         curves[name], bands[name] = smooth.mean(axis=0), np.stack([smooth.min(axis=0), smooth.max(axis=0)])
         words.append(
-            f"{titles[optimizer]}, {name}: best rate {rates[optimizer][best]:g}, mean loss {by_rate[name][best]:.2f}, "
+            f"{titles[optimizer]}, {name}: best rate {rates[optimizer][best]:g}, mean loss "
+            f"{by_rate[name][best]:.2f}, "
             f"last 50 steps {loss[best, :, -50:].mean():.3f}."
         )
     top, bottom = axes[:, column]

@@ -442,7 +442,8 @@ def test_dropout_keeps_the_expected_output(claim):
     rng = claim.rng(16)
     q, k = rng.standard_normal((2, 12, 8))
     v = rng.standard_normal((12, 4))
-    draws = np.stack([ag.scaled_dot_product_attention(q, k, v, dropout_p=0.1, rng=rng) for _ in range(20_000)])
+    many = [np.broadcast_to(a, (20_000, *a.shape)) for a in (q, k, v)]
+    draws = ag.scaled_dot_product_attention(*many, dropout_p=0.1, rng=rng)  # (20000, 12, 4)
     exact = ag.scaled_dot_product_attention(q, k, v)
     error = draws.std(axis=0, ddof=1) / sqrt(len(draws))
     z = np.abs(draws.mean(axis=0) - exact) / error  # (12, 4)
@@ -614,6 +615,22 @@ def test_where_attention_costs_as_much_as_the_rest(claim):
             claim.check(f"n² part over {name} at n = {n}, d = {d}", attention.quadratic / rest, expected=1.0)
     short = ag.attention_flops(512, 768)
     claim.note(share_at_512=short.quadratic / (short.macs + ag.feed_forward_flops(512, 768).macs))
+
+
+@pytest.mark.claim("concepts-layer-norm")
+def test_layer_norm_works_on_each_token_alone(claim):
+    """100 random tokens of width 64: means and variances, and what a change of one token or of its scale does."""
+    rng = claim.rng(25)
+    x = rng.normal(3.0, 2.0, (100, 64))
+    normed = ag.layer_norm(x)
+    claim.below("largest mean of a token", np.abs(normed.mean(axis=-1)).max(), 1e-12, "rounding")
+    claim.check(
+        "variance of every token", normed.var(axis=-1), expected=1.0, tolerance=1e-4, why="eps = 1e-5 in the divisor"
+    )
+    changed = x.copy()
+    changed[0] = rng.normal(size=64)
+    claim.check("change of the other tokens", np.abs(ag.layer_norm(changed)[1:] - normed[1:]).max(), expected=0.0)
+    claim.below("largest change when x becomes 10 x + 5", np.abs(ag.layer_norm(10 * x + 5) - normed).max(), 1e-4, "eps")
 
 
 @pytest.mark.claim("concepts-chunks")
