@@ -93,7 +93,7 @@ def over_the_last_axis(case: Case) -> bool:
 
 
 @pytest.mark.parametrize(
-    "case", filter(over_the_last_axis, cases("layernormalization")), ids=lambda case: case.name[5:]
+    "case", list(filter(over_the_last_axis, cases("layernormalization"))), ids=lambda case: case.name[5:]
 )
 def test_layer_norm_is_onnxs(case: Case):
     x, w, b = (case.inputs[name] for name in "XWB")
@@ -101,7 +101,9 @@ def test_layer_norm_is_onnxs(case: Case):
     np.testing.assert_allclose(got, case.outputs["Y"], **F32)
 
 
-@pytest.mark.parametrize("case", filter(over_the_last_axis, cases("rmsnormalization")), ids=lambda case: case.name[5:])
+@pytest.mark.parametrize(
+    "case", list(filter(over_the_last_axis, cases("rmsnormalization"))), ids=lambda case: case.name[5:]
+)
 def test_rms_norm_is_onnxs(case: Case):
     got = ag.rms_norm(case.inputs["X"], case.inputs["W"], eps=case.attributes.get("epsilon", 1e-5))
     np.testing.assert_allclose(got, case.outputs["Y"], **F32)
