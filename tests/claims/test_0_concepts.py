@@ -364,7 +364,7 @@ def test_a_layer_learns_with_every_scale_and_best_with_one_over_the_root(claim):
                 f"{optimizer}, {name}: mean loss": float(mean[i].mean()),
                 f"{optimizer}, {name}: standard deviation": float(mean[i].std(ddof=1)),
                 f"{optimizer}, {name}: final loss": best[optimizer, name][1],
-                f"{optimizer}, {name}: mean loss by rate": [float(x) if np.isfinite(x) else -1.0 for x in usable],
+                f"{optimizer}, {name}: mean loss by rate": [float(x) if np.isfinite(x) else None for x in usable],
             })  # fmt: skip
     claim.note(guessing=log(8), steps=STEPS, seed_count=len(SEEDS), rates_sgd=RATES["sgd"], rates_adam=RATES["adam"])
     for optimizer in RATES:
@@ -372,8 +372,12 @@ def test_a_layer_learns_with_every_scale_and_best_with_one_over_the_root(claim):
         claim.above(
             f"{optimizer}: mean loss without scaling over mean loss with 1/sqrt(d_k), by seed", none[0] / root[0], 1.5
         )
-        claim.below(f"{optimizer}: final loss without scaling", none[1], 0.2, "guessing gives 2.08")
-        claim.below(f"{optimizer}: final loss with 1/d_k", inverse[1], 0.02, "guessing gives 2.08")
+        claim.below(f"{optimizer}: final loss without scaling", none[1], log(8) / 2, "half of what guessing costs")
+        claim.below(
+            f"{optimizer}: final loss with 1/d_k", inverse[1], log(8) / 20, "a twentieth of what guessing costs"
+        )
+    ratio = float(best["adam", "1/d_k"][0].mean() / best["adam", "1/sqrt(d_k)"][0].mean())
+    claim.below("adam: mean loss with 1/d_k over mean loss with 1/sqrt(d_k)", ratio, 1.5)
 
 
 # ------------------------------------------------------------------------------------------------ temperature
