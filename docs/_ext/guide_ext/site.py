@@ -300,6 +300,12 @@ def _edit_link(app: Sphinx, pagename: str, templatename: str, context: dict[str,
     context["get_edit_provider_and_url"] = lambda: ("GitHub", url)
 
 
+def _mend_roles(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """An entry of the bibliography is an item of its list; the role that docutils gives it is deprecated."""
+    if "body" in context:
+        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+
+
 # --- bibliography ---------------------------------------------------------------------------------------------------
 
 
@@ -362,4 +368,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-updated", _rewrite_when_contents_change)
     app.connect("missing-reference", _resolve_alias)
     app.connect("html-page-context", _edit_link, priority=900)
+    app.connect("html-page-context", _mend_roles)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
