@@ -27,7 +27,7 @@ fi >&2
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test html env browser doctest gallery linkcheck lint lock clean distclean
+.PHONY: help serve test html env browser doctest gallery linkcheck lint mutation lock clean distclean
 
 help: ## List the targets
 	@echo "Usage: make TARGET [PORT=8000] [PYTHON=python3.12]"; echo
@@ -65,6 +65,9 @@ lint: env ## Check style (ruff) and types (mypy)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+mutation: env ## Plant faults in the package and see that the tests catch every one (minutes)
+	$(PY) -m tools.mutate
 
 lock: ## Refresh the pinned releases in constraints.txt (needs Python 3.11, the oldest supported)
 	@$(call first-python,$(or $(PYTHON),python3.11)); "$$python" tools/lock.py
