@@ -212,6 +212,7 @@ def test_text_stays_text_and_brings_its_glyphs(tmp_path):
             assert set(element.text) <= glyphs[key], element.text
 
 
+@pytest.mark.filterwarnings("ignore:Glyph")
 def test_a_character_that_the_font_lacks_is_an_error(tmp_path):
     fig = start()
     fig.subplots().text(0.2, 0.5, "注意")

@@ -397,8 +397,9 @@ def timeline(ax: Axes, events: Sequence[tuple[Any, ...] | Mapping[str, Any]], *,
 
 def _draw_timeline(sheet: Sheet, entries: Sequence[Mapping[str, Any]], unit: str) -> None:
     small, bold = font(SMALL_SIZE), font(SMALL_SIZE, "bold")
-    first, last = int(np.floor(entries[0]["when"])), int(np.ceil(entries[-1]["when"] + 0.01))
-    axis, label_x, step = 42.0, 74.0, 17.0
+    first = int(np.floor(entries[0]["when"]))
+    last = max(int(np.ceil(entries[-1]["when"])), first + 1)
+    axis, label_x, step = 42.0, 82.0, 17.0
     top, bottom = 12.0 + (14.0 if unit else 0.0), sheet.height - 12.0
 
     def place(when: float) -> float:
@@ -419,14 +420,15 @@ def _draw_timeline(sheet: Sheet, entries: Sequence[Mapping[str, Any]], unit: str
         sheet.text(axis - 7, place(year), str(year), small, MUTED, ha="right")
     for entry, true, shown in zip(entries, wanted, placed, strict=True):
         ink = role(entry.get("role", "ink"))
-        sheet.line([axis, axis + 8, label_x - 12, label_x - 4], [true, true, shown, shown], MUTED, 0.8)
+        sheet.line([axis, axis + 8, label_x - 18, label_x - 9], [true, true, shown, shown], MUTED, 0.8)
+        sheet.ax.plot(axis, true, "o", markersize=3.5, color=MUTED, zorder=3)
         sheet.ax.plot(
-            axis,
-            true,
+            label_x - 7,
+            shown,
             "o",
-            markersize=6,
+            markersize=5,
             color=ink,
-            markeredgewidth=1.4,
+            markeredgewidth=1.2,
             markerfacecolor=BACKGROUND if entry.get("open") else ink,
             zorder=4,
         )

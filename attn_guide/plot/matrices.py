@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import Normalize
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
@@ -251,11 +252,20 @@ def _paint(
     else:
         x, y = left + cell * np.arange(m + 1), top + cell * np.arange(n + 1)
         mesh = ax.pcolormesh(x, y, shown, cmap=colormap, norm=norm, edgecolors=BACKGROUND, zorder=1)
-        later(ax, lambda: mesh.set_linewidth(min(0.9, 0.035 * (cell if cell != 1 else _cell_points(ax, n, m)))))
+        later(ax, lambda: _part_cells(mesh, cell if cell != 1 else _cell_points(ax, n, m)))
         mappable = mesh
     if not allowed.all():
         _forbid(ax, allowed, origin, cell)
     return None if kind == "mask" else mappable
+
+
+def _part_cells(mesh: QuadMesh, points: float) -> None:
+    """Gaps between cells of a side in points; where they would be most of what is seen, none."""
+    if points < 10:
+        mesh.set_edgecolor("face")
+        mesh.set_linewidth(0.2)  # closes the seams that a browser leaves between neighbours
+    else:
+        mesh.set_linewidth(min(0.9, 0.035 * points))
 
 
 def _forbid(ax: Axes, allowed: np.ndarray, origin: tuple[float, float], cell: float) -> None:

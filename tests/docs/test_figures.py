@@ -97,7 +97,22 @@ class Project:
         log = self.root / "ran.txt"
         log.unlink(missing_ok=True)
         result = subprocess.run(
-            [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-b", "html", "-c", ".", "docs", "out", "-d", "trees"],
+            [
+                sys.executable,
+                "-m",
+                "sphinx",
+                "-n",
+                "-W",
+                "--keep-going",
+                "-b",
+                "html",
+                "-c",
+                ".",
+                "docs",
+                "out",
+                "-d",
+                "trees",
+            ],
             cwd=self.root,
             capture_output=True,
             text=True,
@@ -193,6 +208,12 @@ def test_the_script_page_shows_its_own_figure_without_a_link_to_itself(project):
 def test_the_gallery_has_a_thumbnail_of_each(project):
     page = (project.root / "out/gallery/index.html").read_text(encoding="utf-8")
     assert set(re.findall(r"sphx_glr_plot_(\w+)_thumb\.svg", page)) == {"alpha", "beta"}
+    for name in ("alpha", "beta"):
+        light, dark = re.findall(rf'<img[^>]*src="[^"]*sphx_glr_plot_{name}_[^"]*"[^>]*>', page)
+        assert "only-light" in light
+        assert "only-dark" in dark
+        for image in (light, dark):
+            assert (project.root / "out/gallery" / re.search(r'src="([^"]+)"', image)[1]).is_file()
 
 
 def test_the_index_of_figures(project):
@@ -224,6 +245,11 @@ def test_a_script_that_raises_fails_the_build_and_stays_stale(tmp_path):
     status, said, ran = made.build()
     assert status != 0
     assert ran == ["beta"]
+    script.write_text(good + "this is no Python", encoding="utf-8")
+    status, said, ran = made.build()
+    assert status != 0
+    assert "SyntaxError" in said
+    assert ran == []
     script.write_text(good, encoding="utf-8")
     status, said, ran = made.build()
     assert status == 0, said

@@ -35,6 +35,7 @@ import difflib
 import html
 import json
 import posixpath
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,8 +182,11 @@ class Script:
     docname: str
 
     def fingerprint(self, package: Path) -> str:
-        """A hash over the script, what it reaches of the package, and what draws."""
-        reached = freshness.dependencies(self.source, package)
+        """A hash over the script, what it reaches of the package, and what draws; of a broken script, none."""
+        try:
+            reached = freshness.dependencies(self.source, package)
+        except SyntaxError:  # sphinx-gallery says where
+            return ""
         writers = freshness.dependencies_of("from attn_guide.plot import save", package) if package.is_dir() else set()
         return freshness.fingerprint({self.source, *reached, *writers}, extra=freshness.versions(*MACHINERY))
 
@@ -241,7 +245,7 @@ def forget_stale(app: Sphinx) -> None:
         complete = set(was.get("figures", ())) == {path.stem for path in sidecars} and all(
             file.is_file() for path in sidecars for file in _drawn(path)
         )
-        if was.get("fingerprint") == script.fingerprint(_package(app)) and complete:
+        if complete and was.get("fingerprint", "") == script.fingerprint(_package(app)) != "":
             continue
         script.target.with_name(script.target.name + ".md5").unlink(missing_ok=True)
         for path in sidecars:
@@ -402,6 +406,24 @@ class GalleryFigure(SphinxDirective):
             self.env.domains.standard_domain.anonlabels[anchor] = (self.env.docname, anchor)
 
 
+def pair_thumbnails(app: Sphinx, doctree: nodes.document) -> None:
+    """Give each thumbnail of a gallery its dark twin."""
+    for image in list(doctree.findall(nodes.image)):
+        found = re.search(r"thumb/sphx_glr_(.+)_thumb\.svg$", image.get("uri", ""))
+        if not found or isinstance(image, figure_image):
+            continue
+        thumb = Path(app.env.relfn2path(image["uri"])[1])
+        for light in sorted(thumb.parent.parent.glob(f"sphx_glr_{found[1]}_*[0-9].svg")):
+            dark = light.with_name(f"{light.stem}-dark.svg")
+            if dark.is_file() and thumb.is_file() and light.read_bytes() == thumb.read_bytes():
+                twin = image.deepcopy()
+                twin["uri"] = image["uri"][: found.start()] + dark.name
+                image["classes"] += ["only-light"]
+                twin["classes"] += ["only-dark"]
+                image.parent.insert(image.parent.index(image) + 1, twin)
+                break
+
+
 def visit_frame_html(self: Any, node: figure_frame) -> None:
     scrolls = (
         f' tabindex="0" role="group" aria-label="{html.escape(node["title"], quote=True)}"' if node["wide"] else ""
@@ -460,5 +482,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("gallery-figure", GalleryFigure)
     app.connect("builder-inited", forget_stale, priority=400)  # sphinx-gallery runs at 500
     app.connect("builder-inited", remember, priority=600)
+    app.connect("doctree-read", pair_thumbnails, priority=400)  # before Sphinx collects the images, at 500
     app.connect("build-finished", fail_unsaved)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
