@@ -21,7 +21,7 @@ def test_the_text_of_a_fault_is_in_the_source_once(fault, tmp_path):
 
 
 def test_a_fault_that_the_source_does_not_hold_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="stands 0 times in core.py"):
+    with pytest.raises(ValueError, match=r"stands 0 times in core\.py"):
         mutate.plant(mutate.Fault("core", "nothing", "no such text", "x"), tmp_path)
 
 
