@@ -40,7 +40,6 @@ extensions = [
     "sphinx_design",
     "sphinx_copybutton",
     "sphinxcontrib.bibtex",
-    "sphinx_sitemap",
     "notfound.extension",
     "sphinxext.opengraph",
     "guide_ext.catalogue",
@@ -53,7 +52,15 @@ extensions = [
 
 root_doc = "index"
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["_ext", "_static", "_templates", "**/README.md", "gallery/**/*.ipynb", "gallery/**/*.py", "gallery/**/*.json"]
+exclude_patterns = [
+    "_ext",
+    "_static",
+    "_templates",
+    "**/README.md",
+    "gallery/**/*.ipynb",
+    "gallery/**/*.py",
+    "gallery/**/*.json",
+]
 templates_path = ["docs/_templates"]
 nitpicky = True
 keep_warnings = False
@@ -109,7 +116,6 @@ html_static_path = ["docs/_static"]
 html_css_files = ["guide.css"]
 html_js_files = [("guide.js", {"defer": "defer"})]
 html_favicon = "docs/_static/favicon.svg"
-html_extra_path = ["docs/_extra"]
 html_show_sphinx = True
 html_show_sourcelink = True
 html_copy_source = True
@@ -123,7 +129,12 @@ html_context = {
     "default_mode": "auto",
 }
 html_theme_options = {
-    "logo": {"text": "Attention", "alt_text": "Attention Mechanisms: home", "image_light": "_static/logo.svg", "image_dark": "_static/logo.svg"},
+    "logo": {
+        "text": "Attention",
+        "alt_text": "Attention Mechanisms: home",
+        "image_light": "_static/logo.svg",
+        "image_dark": "_static/logo.svg",
+    },
     "icon_links": [
         {"name": "Source on GitHub", "url": f"https://github.com/{REPOSITORY}", "icon": "fa-brands fa-github"}
     ],
@@ -148,9 +159,6 @@ html_theme_options = {
 
 # --- what other machines read ----------------------------------------------------------------------------------------
 
-sitemap_url_scheme = "{link}"
-sitemap_locales = [None]
-sitemap_excludes = ["404.html", "search.html", "genindex.html", "py-modindex.html", "_modules/index.html"]
 notfound_urls_prefix = urlsplit(BASE_URL).path
 ogp_site_url = BASE_URL
 ogp_site_name = project

@@ -92,7 +92,11 @@ def test_a_minus_is_a_sign_after_an_operator_and_a_subtraction_after_an_operand(
 
 def test_a_matrix_and_its_brackets_are_a_group_of_their_own() -> None:
     rows = tree(r"\begin{pmatrix}1&2\\3&4\end{pmatrix}\begin{bmatrix}1\\2\\3\end{bmatrix}", display=True)
-    groups = [row for row in rows.iter(f"{SPACE}mrow") if [c.tag for c in row] == [f"{SPACE}mo", f"{SPACE}mtable", f"{SPACE}mo"]]
+    groups = [
+        row
+        for row in rows.iter(f"{SPACE}mrow")
+        if [c.tag for c in row] == [f"{SPACE}mo", f"{SPACE}mtable", f"{SPACE}mo"]
+    ]
     assert [group[0].text + group[2].text for group in groups] == ["()", "[]"]
     assert all(group[0].get("stretchy") == "true" for group in groups)
 

@@ -12,7 +12,8 @@ from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
 
-CHAPTERS = [path.stem for path in sorted((Path(__file__).parents[2] / "docs" / "chapters").glob("*.md"))]
+ROOT = Path(__file__).resolve().parents[2]
+CHAPTERS = [path.stem for path in sorted((ROOT / "docs" / "chapters").glob("*.md"))]
 
 
 def theme(page: Page) -> str:
@@ -106,12 +107,13 @@ def test_the_404_page_works_at_any_depth(page: Page, trouble) -> None:
     home = page.locator("a.navbar-brand").first
     home.click()
     expect(page).to_have_title(re.compile("Attention"))
-    unwanted = [fault for fault in trouble.take() if "/no/such/page.html" not in fault and "404 (Not Found)" not in fault]
+    unwanted = [
+        fault for fault in trouble.take() if "/no/such/page.html" not in fault and "404 (Not Found)" not in fault
+    ]
     assert not unwanted
 
 
 def test_edit_leads_to_the_file_the_page_is_made_from(page: Page, html: Path) -> None:
-    root = html.parents[1]
     expected = {
         "chapters/7-soft-hard.html": "docs/chapters/7-soft-hard.md",
         "api/generated/core.html": "attn_guide/core.py",
@@ -125,7 +127,7 @@ def test_edit_leads_to_the_file_the_page_is_made_from(page: Page, html: Path) ->
         link = page.locator(".editthispage a").first.get_attribute("href")
         assert link is not None
         assert re.fullmatch(rf"https://github\.com/[\w-]+/[\w.-]+/edit/main/{re.escape(source)}", link)
-        assert (root / source).is_file()
+        assert (ROOT / source).is_file()
 
 
 def test_a_notebook_can_be_downloaded_from_every_gallery_page(page: Page, html: Path) -> None:

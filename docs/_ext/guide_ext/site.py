@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.sax.saxutils import escape
 
 import attn_guide
 import pybtex.plugin
@@ -96,7 +97,15 @@ def api_page(module: ModuleType, examples: Path) -> str:
     names = [name for name in module.__all__ if hasattr(module, name)]
     for name in set(module.__all__) - set(names):
         logger.warning("%s exports %r, which it does not define", module.__name__, name, type="guide")
-    lines = [f".. _api-{short_name(module)}:", "", title, "=" * len(title), "", f".. automodule:: {module.__name__}", ""]
+    lines = [
+        f".. _api-{short_name(module)}:",
+        "",
+        title,
+        "=" * len(title),
+        "",
+        f".. automodule:: {module.__name__}",
+        "",
+    ]
     callables = [name for name in names if callable(getattr(module, name))]
     if len(callables) > 1:
         lines += [".. list-table::", "   :class: ag-summary", "   :widths: auto", ""]
@@ -132,7 +141,11 @@ def _figures(names: Iterable[str], examples: Path) -> list[str]:
     used = [name for name in names if (file := examples / f"{name}.examples").is_file() and file.stat().st_size]
     if not used:
         return []
-    scripts = {found for name in used for found in re.findall(r"sphx_glr_(\w+)\.py", (examples / f"{name}.examples").read_text())}
+    scripts = {
+        found
+        for name in used
+        for found in re.findall(r"sphx_glr_(\w+)\.py", (examples / f"{name}.examples").read_text())
+    }
     return [
         f"   .. drawn by {', '.join(sorted(scripts))}",  # so that the page is read again when the list changes
         "",
@@ -180,7 +193,11 @@ def _resolve_alias(
         return None
     path = node.get("reftarget", "").removeprefix("ag.").removeprefix("attn_guide.")
     exact, fuzzy = 0, 1
-    for candidate, mode in ((f"attn_guide.{path}", exact), (f"attn_guide.{path.rpartition('.')[2]}", exact), (path, fuzzy)):
+    for candidate, mode in (
+        (f"attn_guide.{path}", exact),
+        (f"attn_guide.{path.rpartition('.')[2]}", exact),
+        (path, fuzzy),
+    ):
         found = {entry.node_id: (name, entry) for name, entry in _find(env, candidate, mode)}
         if len(found) == 1:
             name, entry = found.popitem()[1]
@@ -306,6 +323,24 @@ def _mend_roles(app: Sphinx, pagename: str, templatename: str, context: dict[str
         context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
 
 
+# --- what search engines read ----------------------------------------------------------------------------------------
+
+
+def _write_sitemap(app: Sphinx, exception: Exception | None) -> None:
+    """List every page, whether or not this build had to write it."""
+    if exception is not None or app.builder.name != "html":
+        return
+    base = app.config.html_baseurl
+    urls = "".join(
+        f"  <url><loc>{escape(base + app.builder.get_target_uri(doc))}</loc></url>\n"
+        for doc in sorted(app.env.found_docs)
+    )
+    sitemap = '<?xml version="1.0" encoding="utf-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n'
+    (Path(app.outdir) / "sitemap.xml").write_text(f"{sitemap}{urls}</urlset>\n", encoding="utf-8")
+    robots = f"User-agent: *\nAllow: /\nSitemap: {base}sitemap.xml\n"
+    (Path(app.outdir) / "robots.txt").write_text(robots, encoding="utf-8")
+
+
 # --- bibliography ---------------------------------------------------------------------------------------------------
 
 
@@ -354,7 +389,9 @@ class RoundAuthorYear(AuthorYearReferenceStyle):
 
 
 pybtex.plugin.register_plugin("pybtex.style.formatting", "guide", GuideStyle)
-sphinxcontrib.bibtex.plugin.register_plugin("sphinxcontrib.bibtex.style.referencing", "author_year_round", RoundAuthorYear)
+sphinxcontrib.bibtex.plugin.register_plugin(
+    "sphinxcontrib.bibtex.style.referencing", "author_year_round", RoundAuthorYear
+)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -369,4 +406,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("missing-reference", _resolve_alias)
     app.connect("html-page-context", _edit_link, priority=900)
     app.connect("html-page-context", _mend_roles)
+    app.connect("build-finished", _write_sitemap)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
