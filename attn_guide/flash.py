@@ -275,7 +275,7 @@ def attend_tiles(
     scratch = np.empty(0, q.dtype)
     for tile in tiles:
         size = len(q) * len(tile.value)
-        if scratch.size < size:  # one buffer for all tiles: fresh memory costs as much as the exponential
+        if scratch.size < size:  # one buffer serves all tiles: fresh memory for each is slower
             scratch, ones = np.empty(size, q.dtype), np.ones(len(tile.value), q.dtype)
         s = _biased(_capped_scores(q, tile, softcap, scratch[:size].reshape(len(q), -1)), tile)  # (r, c)
         if with_maximum:
@@ -293,7 +293,7 @@ def attend_tiles(
             p *= tile.allowed
         total += p @ ones[: p.shape[1]]
         mixed += p @ tile.value
-    seen = total > 0.0
+    seen = total != 0.0
     mixed /= np.where(seen, total, 1.0)[:, None]
     lse = np.full(len(q), -np.inf, q.dtype)
     np.log(total, out=lse, where=seen)
@@ -525,20 +525,29 @@ def cut_keys(k: np.ndarray, v: np.ndarray, step: int) -> list[Tile]:
 
 def _visible_tiles(call: Call, tiles: list[Tile], at: tuple[int, ...], rows: slice) -> Iterator[Tile]:
     """Yield the tiles of which the query rows see anything, each with what masks it."""
+    causal_only = call.bias is None and call.allowed is None and call.mask_mod is None
     for tile in tiles:
-        start, stop = tile.keys.start, tile.keys.stop
-        ends = {start, stop}
+        parts = [tile]
         if call.is_causal:
-            if start >= rows.stop:
+            if tile.keys.start >= rows.stop:
                 return
-            # Keys before the first row are open to all rows and need no mask: cut them off from the diagonal.
-            ends = {start, min(max(start, rows.start), stop), min(stop, rows.stop)}
-        for a, b in pairwise(sorted(ends)):
-            near, far = a - start, b - start
-            part = Tile(slice(a, b, 1), tile.key_t[:, near:far], tile.value[near:far])
-            masked = mask_tile(call, part, at, rows)
-            if masked is not None:
+            parts = _cut_at_diagonal(tile, rows)
+        for part in parts:
+            if causal_only and (not call.is_causal or part.keys.stop <= rows.start + 1):
+                yield part
+            elif (masked := mask_tile(call, part, at, rows)) is not None:
                 yield masked
+
+
+def _cut_at_diagonal(tile: Tile, rows: slice) -> list[Tile]:
+    """Cut off the keys before the first row, which all rows see without a mask, and those after the last."""
+    start, stop = tile.keys.start, min(tile.keys.stop, rows.stop)
+    if tile.keys.stop <= rows.start + 1:
+        return [tile]
+    parts = pairwise(sorted({start, max(start, rows.start), stop}))
+    return [
+        Tile(slice(a, b, 1), tile.key_t[:, a - start : b - start], tile.value[a - start : b - start]) for a, b in parts
+    ]
 
 
 def mask_tile(call: Call, tile: Tile, at: tuple[int, ...], rows: slice) -> Tile | None:
@@ -613,7 +622,7 @@ class Call(NamedTuple):
 
     def scaled_query(self, at: tuple[int, ...], rows: slice) -> np.ndarray:
         """Return query rows (r, d_k) such that their products with keys are scores as powers of two."""
-        return self.q[at][rows].astype(self.compute) * self.compute.type(self.scale * _LOG2_E)
+        return self.q[at][rows].astype(self.compute, copy=False) * self.compute.type(self.scale * _LOG2_E)
 
     def batch_and_head(self, at: tuple[int, ...]) -> tuple[int, int]:
         """Return the b and h that a ``mask_mod`` is called with: b counts through all dimensions before the heads."""
