@@ -1,0 +1,34 @@
+"""
+Three variants of self-attention
+================================
+
+What differs is which pairs may meet. The masks that are drawn here are the ones the code computes with.
+"""
+
+import attn_guide as ag
+from attn_guide import plot
+
+n = 8
+masks = {"bidirectional": ag.full, "causal": ag.causal, "window": ag.sliding_window(2, 2)}
+pairs = {name: mask.count(n) for name, mask in masks.items()}
+longest = {name: ag.path_lengths(mask, n).longest for name, mask in masks.items()}
+
+fig = plot.figure(
+    "self-variants",
+    title="Bidirectional, causal, sparse: the same formula on fewer pairs",
+    caption=(
+        f"`ag.full`, `ag.causal` and `ag.sliding_window(2, 2)` for n = {n}: which query (row) may attend to which key (column). "
+        "Hatched pairs are forbidden."
+    ),
+    size=(6.4, 3.0),
+)
+for ax, (name, mask) in zip(fig.subplots(1, 3), masks.items(), strict=True):
+    plot.matrix(ax, mask.materialize(n), kind="mask", name=name, ink=plot.MASK)
+    ax.set_xlabel(f"{pairs[name]} pairs", color=plot.MUTED)
+    ax.xaxis.set_label_position("bottom")
+plot.describe(
+    fig,
+    " ".join(
+        f"{name.capitalize()}: {pairs[name]} of {n * n} pairs allowed, longest path {longest[name]}." for name in masks
+    ),
+)
