@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "docs" / "_ext"))
 
-import attn_guide  # noqa: E402
 from guide_ext.figures import gallery_conf  # noqa: E402
+
+import attn_guide  # noqa: E402
 
 # --- what the site is ------------------------------------------------------------------------------------------------
 

@@ -15,15 +15,22 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, Request, sync_playwright
+
 from tools.browser import HOW, find_chromium
 from tools.serve import make_server
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "_build"
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def build(source: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -113,12 +120,12 @@ class Trouble:
         return found
 
 
-@pytest.fixture()
+@pytest.fixture
 def trouble(address: str) -> Trouble:
     return Trouble(urlsplit(address).netloc)
 
 
-@pytest.fixture()
+@pytest.fixture
 def page(browser: Browser, address: str, trouble: Trouble) -> Iterator[Page]:
     """A fresh tab on a wide screen; what it must not do fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=address, color_scheme="light")

@@ -8,8 +8,9 @@ import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-import attn_guide
 import pytest
+
+import attn_guide
 from conftest import build
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,7 +60,8 @@ def test_what_is_broken_fails_the_build_at_its_line(broken: subprocess.Completed
 def test_the_same_page_without_the_fault_builds(tmp_path: Path) -> None:
     source = tmp_path / "docs"
     source.mkdir()
-    text = "# Title\n\n(here)=\n## Section\n\nSound: $x^2$, {ref}`here`.\n\n$$y = \\Q \\K^\\top$$ (eq-y)\n\nSee {eq}`eq-y`.\n"
+    text = "# Title\n\n(here)=\n## Section\n\nSound: $x^2$, {ref}`here`.\n\n"
+    text += "$$y = \\Q \\K^\\top$$ (eq-y)\n\nSee {eq}`eq-y`.\n"
     (source / "index.md").write_text(text, encoding="utf-8")
     result = build(source, tmp_path / "out", *PLAIN)
     assert result.returncode == 0, result.stdout

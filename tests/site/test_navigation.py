@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_previous_and_next_follow_the_book(page: Page) -> None:
     """From Home through every chapter in order, and back by the links to what came before."""
     walk = ["index", *(f"chapters/{name}" for name in CHAPTERS)]
     page.goto("/index.html")
-    for before, after in zip(walk, walk[1:], strict=False):
+    for before, after in itertools.pairwise(walk):
         page.locator("a.right-next").click()
         page.wait_for_url(f"**/{after}.html")
         back = urljoin(page.url, page.locator("a.left-prev").get_attribute("href"))

@@ -11,6 +11,7 @@ expression; a conf.py adds its own through ``mathml_macros``, as ``{"name": "TeX
 from __future__ import annotations
 
 import html
+import itertools
 import re
 from typing import Any
 from xml.etree.ElementTree import Element, tostring
@@ -182,10 +183,30 @@ _ALPHABETS = {  # first capital, first small letter, first digit of each mathema
 }
 _BOLD_GREEK = {"bold": (0x1D6A8, 0x1D6C2), "bold-italic": (0x1D71C, 0x1D736)}
 _EXCEPTIONS = {  # letters that Unicode had before it had the alphabets
-    **{0x1D455: "ℎ", 0x1D49D: "ℬ", 0x1D4A0: "ℰ", 0x1D4A1: "ℱ", 0x1D4A3: "ℋ", 0x1D4A4: "ℐ", 0x1D4A7: "ℒ"},
-    **{0x1D4A8: "ℳ", 0x1D4AD: "ℛ", 0x1D4BA: "ℯ", 0x1D4BC: "ℊ", 0x1D4C4: "ℴ", 0x1D506: "ℭ", 0x1D50B: "ℌ"},
-    **{0x1D50C: "ℑ", 0x1D515: "ℜ", 0x1D51D: "ℨ", 0x1D53A: "ℂ", 0x1D53F: "ℍ", 0x1D545: "ℕ", 0x1D547: "ℙ"},
-    **{0x1D548: "ℚ", 0x1D549: "ℝ", 0x1D551: "ℤ"},
+    0x1D455: "ℎ",
+    0x1D49D: "ℬ",
+    0x1D4A0: "ℰ",
+    0x1D4A1: "ℱ",
+    0x1D4A3: "ℋ",
+    0x1D4A4: "ℐ",
+    0x1D4A7: "ℒ",
+    0x1D4A8: "ℳ",
+    0x1D4AD: "ℛ",
+    0x1D4BA: "ℯ",
+    0x1D4BC: "ℊ",
+    0x1D4C4: "ℴ",
+    0x1D506: "ℭ",
+    0x1D50B: "ℌ",
+    0x1D50C: "ℑ",
+    0x1D515: "ℜ",
+    0x1D51D: "ℨ",
+    0x1D53A: "ℂ",
+    0x1D53F: "ℍ",
+    0x1D545: "ℕ",
+    0x1D547: "ℙ",
+    0x1D548: "ℚ",
+    0x1D549: "ℝ",
+    0x1D551: "ℤ",
 }
 _LIMIT_OPERATORS = frozenset("∑∏∐⋃⋂⨁⨂⋁⋀⨆") | {"max", "min", "sup", "inf", "lim", "argmax", "argmin"}
 _OPENING = frozenset("([{⟨⌈⌊|‖")
@@ -309,7 +330,7 @@ def _mend_table(table: Element) -> None:
 def _join_letters(row: Element) -> None:
     r"""``\mathrm{softmax}`` comes as seven upright letters; it is one word."""
     children = list(row)
-    for before, after in zip(children, children[1:], strict=False):
+    for before, after in itertools.pairwise(children):
         if all(_is_upright(element) for element in (before, after)):
             after.text = f"{before.text}{after.text}"
             row.remove(before)
@@ -336,7 +357,7 @@ def _join_digit_groups(row: Element) -> None:
 def _find_signs(row: Element) -> None:
     """A minus after an operator is a sign, not a subtraction."""
     children = list(row)
-    for before, sign in zip(children, children[1:], strict=False):
+    for before, sign in itertools.pairwise(children):
         after_operator = before.tag == "mo" and (before.text or "") not in (*")]}⟩⌉⌋!", "|")
         if sign.tag == "mo" and sign.text in ("−", "+", "±") and (after_operator or before.tag == "mspace"):
             sign.set("form", "prefix")

@@ -20,10 +20,8 @@ from types import ModuleType
 from typing import Any
 from xml.sax.saxutils import escape
 
-import attn_guide
 import pybtex.plugin
 import sphinxcontrib.bibtex.plugin
-from attn_guide import taxonomy
 from docutils import nodes
 from docutils.parsers.rst.states import Inliner
 from pybtex.richtext import Text
@@ -38,6 +36,8 @@ from sphinx.util.docutils import SphinxDirective
 from sphinxcontrib.bibtex.style.referencing import BracketStyle
 from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferenceStyle
 
+import attn_guide
+from attn_guide import taxonomy
 from guide_ext.catalogue import code_link
 
 logger = logging.getLogger(__name__)
@@ -60,19 +60,23 @@ def _coloured_role(
 
 
 def public_modules() -> list[ModuleType]:
-    """Every public module of the package that says what it exports, plot included, in the order of its name."""
-    found = []
-    for info in pkgutil.iter_modules(attn_guide.__path__):
+    """Every public module that says what it exports, in the order of its name; a package that does is one of them."""
+    return list(_modules_of(attn_guide))
+
+
+def _modules_of(package: ModuleType) -> Iterator[ModuleType]:
+    for info in pkgutil.iter_modules(package.__path__):
         if info.name.startswith("_"):
             continue
         try:
-            module = importlib.import_module(f"attn_guide.{info.name}")
+            module = importlib.import_module(f"{package.__name__}.{info.name}")
         except ImportError as error:
-            logger.warning("attn_guide.%s cannot be imported: %s", info.name, error, type="guide")
+            logger.warning("%s.%s cannot be imported: %s", package.__name__, info.name, error, type="guide")
             continue
         if getattr(module, "__all__", None):
-            found.append(module)
-    return found
+            yield module
+        elif info.ispkg:
+            yield from _modules_of(module)
 
 
 def public_name(module: ModuleType, name: str) -> str:
@@ -141,11 +145,8 @@ def _figures(names: Iterable[str], examples: Path) -> list[str]:
     used = [name for name in names if (file := examples / f"{name}.examples").is_file() and file.stat().st_size]
     if not used:
         return []
-    scripts = {
-        found
-        for name in used
-        for found in re.findall(r"sphx_glr_(\w+)\.py", (examples / f"{name}.examples").read_text())
-    }
+    lists = "".join((examples / f"{name}.examples").read_text(encoding="utf-8") for name in used)
+    scripts = set(re.findall(r"sphx_glr_(\w+)\.py", lists))
     return [
         f"   .. drawn by {', '.join(sorted(scripts))}",  # so that the page is read again when the list changes
         "",
