@@ -290,50 +290,46 @@ def test_dividing_by_d_k_leaves_almost_nothing(claim):
 def test_saturation_makes_gradients_heavy_tailed(claim):
     """Frobenius norms of the softmax Jacobian: 4000 rows (n = 10, d_k = 512) and 500 rows (n = 512, d_k = 64)."""
     rng = claim.rng(11)
-    for n, d_k, rows in ((10, 512, 4000), (512, 64, 500)):
+    found = {}
+    for length, n, d_k, rows in (("short", 10, 512, 4000), ("long", 512, 64, 500)):
         raw = score_rows(rng, rows, n, d_k)
         for name, factor in (("unscaled", 1.0), ("scaled", d_k**-0.5)):
             norms = jacobian_norms(ag.softmax(raw * factor))
             mean, error = mean_with_error(norms)
-            low, high = np.quantile(norms, [0.05, 0.95])
-            claim.note(**{
-                f"{name} n={n} mean": mean,
-                f"{name} n={n} standard error": error,
-                f"{name} n={n} median": float(np.median(norms)),
-                f"{name} n={n} 5 percent": float(low),
-                f"{name} n={n} 95 percent": float(high),
-                f"{name} n={n} share below 0.01": float(np.mean(norms < 0.01)),
-            })  # fmt: skip
-    m = claim.notes
-    claim.below("short rows, unscaled: median over mean", m["unscaled n=10 median"] / m["unscaled n=10 mean"], 0.05)
-    claim.check(
-        "short rows, scaled: median over mean",
-        m["scaled n=10 median"] / m["scaled n=10 mean"],
-        expected=1,
-        tolerance=0.05,
-    )
-    claim.above("short rows, unscaled: share of rows below 0.01", m["unscaled n=10 share below 0.01"], 0.5)
-    claim.above("long rows: mean unscaled over mean scaled", m["unscaled n=512 mean"] / m["scaled n=512 mean"], 2.0)
+            low, median, high = (float(x) for x in np.quantile(norms, [0.05, 0.5, 0.95]))
+            small = float(np.mean(norms < 0.01))
+            found[length, name] = {
+                "mean": mean, "error": error, "median": median, "low": low, "high": high, "small": small
+            }  # fmt: skip
+    claim.note(**{" ".join(key): facts for key, facts in found.items()})
+    short, scaled = found["short", "unscaled"], found["short", "scaled"]
+    claim.below("short rows, unscaled: median over mean", short["median"] / short["mean"], 0.05)
+    claim.check("short rows, scaled: median over mean", scaled["median"] / scaled["mean"], expected=1, tolerance=0.05)
+    claim.above("short rows, unscaled: share of rows below 0.01", short["small"], 0.5)
+    ratio = found["long", "unscaled"]["mean"] / found["long", "scaled"]["mean"]
+    claim.above("long rows: mean unscaled over mean scaled", ratio, 2.0)
 
 
 @pytest.mark.claim("concepts-query-gradient")
 def test_the_gradient_at_the_query_is_larger_in_the_mean_without_scaling(claim):
     """The norm of the derivative of a row of weights by its query, scale * J K, over 1000 and 200 rows."""
     rng = claim.rng(12)
-    for n, d_k, rows in ((10, 512, 1000), (512, 64, 200)):
-        found = {"unscaled": [], "scaled": []}
+    found = {}
+    for length, n, d_k, rows in (("short", 10, 512, 1000), ("long", 512, 64, 200)):
+        norms = {"unscaled": [], "scaled": []}
         for _ in range(rows):
             q, k = rng.standard_normal(d_k), rng.standard_normal((n, d_k))
             for name, scale in (("unscaled", 1.0), ("scaled", d_k**-0.5)):
                 w = ag.softmax(scale * (k @ q))
                 # J K without J: row i is w_i (k_i - sum_j w_j k_j)
-                found[name].append(scale * np.linalg.norm(w[:, None] * (k - w @ k)))
-        mean = {name: float(np.mean(values)) for name, values in found.items()}
-        for name, values in found.items():
-            claim.note(**{f"{name} n={n} mean": mean[name], f"{name} n={n} median": float(np.median(values))})
-        claim.above(f"mean unscaled over mean scaled, n = {n}, d_k = {d_k}", mean["unscaled"] / mean["scaled"], 2.0)
-    m = claim.notes
-    claim.below("median unscaled over median scaled, n = 10", m["unscaled n=10 median"] / m["scaled n=10 median"], 0.5)
+                norms[name].append(scale * np.linalg.norm(w[:, None] * (k - w @ k)))
+        for name, values in norms.items():
+            found[length, name] = {"mean": float(np.mean(values)), "median": float(np.median(values))}
+        ratio = found[length, "unscaled"]["mean"] / found[length, "scaled"]["mean"]
+        claim.above(f"mean unscaled over mean scaled, n = {n}, d_k = {d_k}", ratio, 2.0)
+    claim.note(**{" ".join(key): facts for key, facts in found.items()})
+    ratio = found["short", "unscaled"]["median"] / found["short", "scaled"]["median"]
+    claim.below("median unscaled over median scaled, n = 10, d_k = 512", ratio, 0.5)
 
 
 RATES = {"sgd": (0.03, 0.1, 0.3, 1.0), "adam": (0.001, 0.003, 0.01, 0.03)}
@@ -351,7 +347,7 @@ def test_a_layer_learns_with_every_scale_and_best_with_one_over_the_root(claim):
     """
     for seed in SEEDS:
         claim.rng(seed)
-    best = {}
+    best, results = {}, {optimizer: {} for optimizer in RATES}
     for optimizer, rates in RATES.items():
         for name, scale in SCALES.items():
             loss = experiments.train_retrieval(scale(64), rates, optimizer=optimizer, seeds=SEEDS, steps=STEPS)
@@ -359,14 +355,14 @@ def test_a_layer_learns_with_every_scale_and_best_with_one_over_the_root(claim):
             usable = np.where(np.isfinite(mean).all(axis=-1), mean.mean(axis=-1), np.inf)
             i = int(usable.argmin())
             best[optimizer, name] = mean[i], float(loss[i, :, -50:].mean())
-            claim.note(**{
-                f"{optimizer}, {name}: best rate": rates[i],
-                f"{optimizer}, {name}: mean loss": float(mean[i].mean()),
-                f"{optimizer}, {name}: standard deviation": float(mean[i].std(ddof=1)),
-                f"{optimizer}, {name}: final loss": best[optimizer, name][1],
-                f"{optimizer}, {name}: mean loss by rate": [float(x) if np.isfinite(x) else None for x in usable],
-            })  # fmt: skip
-    claim.note(guessing=log(8), steps=STEPS, seed_count=len(SEEDS), rates_sgd=RATES["sgd"], rates_adam=RATES["adam"])
+            results[optimizer][name] = {
+                "best rate": rates[i],
+                "mean loss": float(mean[i].mean()),
+                "deviation": float(mean[i].std(ddof=1)),
+                "final loss": best[optimizer, name][1],
+                "by rate": [float(x) if np.isfinite(x) else None for x in usable],
+            }
+    claim.note(guessing=log(8), steps=STEPS, rates=RATES, **results)
     for optimizer in RATES:
         root, none, inverse = (best[optimizer, name] for name in ("1/sqrt(d_k)", "no scaling", "1/d_k"))
         claim.above(
