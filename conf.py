@@ -161,6 +161,14 @@ html_theme_options = {
 # --- what other machines read ----------------------------------------------------------------------------------------
 
 notfound_urls_prefix = urlsplit(BASE_URL).path
+notfound_context = {
+    "title": "Page not found",
+    "body": (
+        "<h1>Page not found</h1><p>There is no page at this address. It may have moved: the contents list every page, "
+        "and the search finds every word. Or begin at "
+        f'<a href="{notfound_urls_prefix}index.html">the first page</a>.</p>'
+    ),
+}
 ogp_site_url = BASE_URL
 ogp_site_name = project
 ogp_enable_meta_description = True
