@@ -14,6 +14,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -277,10 +278,18 @@ def _pair_thumbnails(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def _rewrite_when_contents_change(app: Sphinx, env: BuildEnvironment) -> list[str]:
-    """Every page shows the contents of the whole book, so a new page or title makes every page new."""
-    contents = repr((sorted(env.toctree_includes.items()), sorted((doc, t.astext()) for doc, t in env.titles.items())))
-    changed = getattr(env, "guide_contents", contents) != contents
+    """Every page shows the contents of the whole book, so a new page, title or layout makes every page new.
+
+    The pages of source code too: Sphinx writes these again only when the code is newer.
+    """
+    layout = [Path(app.confdir) / "conf.py", *sorted((Path(app.srcdir) / "_templates").glob("*.html"))]
+    titles = sorted((doc, title.astext()) for doc, title in env.titles.items())
+    texts = [file.read_text(encoding="utf-8") for file in layout]
+    contents = repr((sorted(env.toctree_includes.items()), titles, texts))
+    changed = getattr(env, "guide_contents", "") != contents
     env.guide_contents = contents  # type: ignore[attr-defined]
+    if changed:
+        shutil.rmtree(Path(app.outdir) / "_modules", ignore_errors=True)
     return sorted(env.found_docs) if changed else []
 
 
