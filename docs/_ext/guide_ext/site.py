@@ -83,6 +83,9 @@ def _modules_of(package: ModuleType) -> Iterator[ModuleType]:
 def public_name(module: ModuleType, name: str) -> str:
     """The shortest dotted name a reader can write: ``attn_guide.softmax`` rather than ``attn_guide.core.softmax``."""
     same = getattr(attn_guide, name, None) is getattr(module, name)
+    home = getattr(getattr(module, name), "__module__", "")
+    if not same and home.startswith("attn_guide") and not home.startswith(module.__name__):
+        return f"{home}.{name}"
     return f"attn_guide.{name}" if same else f"{module.__name__}.{name}"
 
 
@@ -119,6 +122,8 @@ def api_page(module: ModuleType, examples: Path) -> str:
         lines += [""]
     for name in names:
         target, full = getattr(module, name), public_name(module, name)
+        if callable(target) and not getattr(target, "__module__", "").startswith(module.__name__):
+            continue  # handed on from another module, whose page describes it; the table above leads there
         if inspect.isclass(target):
             kind = "autoexception" if issubclass(target, Exception) else "autoclass"
             members = ", ".join(own_members(target))
