@@ -50,6 +50,7 @@ ax.text(
     va="bottom",
     color=plot.WEIGHTS,
     linespacing=1.5,
+    bbox={"facecolor": plot.BACKGROUND, "edgecolor": "none", "pad": 2},
 )
 share = quadratic / (quadratic + projections + feed_forward)
 plot.describe(
