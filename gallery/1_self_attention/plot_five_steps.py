@@ -26,7 +26,8 @@ fig = plot.figure(
     "self-five-steps",
     title=f"In five steps “sat” finds its subject: {weights[2, 1]:.0%} of its attention goes to “cat”",
     caption=(
-        "The numbers of the chapter, computed with `ag.attention_scores` and `ag.self_attention`. d_model = 4, d_k = 2, d_v = 3. "
+        "The numbers of the chapter, computed with `ag.attention_scores` and `ag.self_attention`. d_model = 4, d_k = "
+        "2, d_v = 3. "
         "Rows are the tokens; in scores and weights they are queries, and the columns are keys."
     ),
     size=(6.4, 9.0),
@@ -57,7 +58,8 @@ plot.equation(
 )  # fmt: skip
 plot.describe(
     fig,
-    "Five lines of matrices: projections, products of queries and keys, division by the root of 2, softmax of each row, and the "
+    "Five lines of matrices: projections, products of queries and keys, division by the root of 2, softmax of each "
+    "row, and the "
     "product with the values. "
     + plot.describe_matrix(weights, tokens, tokens)
     + f" The output of sat is {', '.join(f'{a:.2f}' for a in out[2])}.",

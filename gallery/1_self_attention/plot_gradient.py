@@ -38,8 +38,12 @@ def attention(rng, t, match):
 
 
 norms = {
-    "attention, matching": np.array([[attention(np.random.default_rng(s), t, True) for t in distances] for s in range(seeds)]),
-    "attention, random": np.array([[attention(np.random.default_rng(s), t, False) for t in distances] for s in range(seeds)]),
+    "attention, matching": np.array(
+        [[attention(np.random.default_rng(s), t, True) for t in distances] for s in range(seeds)]
+    ),
+    "attention, random": np.array(
+        [[attention(np.random.default_rng(s), t, False) for t in distances] for s in range(seeds)]
+    ),
     "RNN, rotation, tiny input": np.array([recurrent(np.random.default_rng(s), True, 1e-3) for s in range(seeds)]),
     "RNN, rotation": np.array([recurrent(np.random.default_rng(s), True, 1.0) for s in range(seeds)]),
     "RNN, random": np.array([recurrent(np.random.default_rng(s), False, 1.0) for s in range(seeds)]),
@@ -53,9 +57,12 @@ fig = plot.figure(
     "self-gradient",
     title="A random RNN forgets exponentially; attention divides by n, or not at all",
     caption=(
-        f"Frobenius norm of the derivative of output t with respect to token 0, width {d}, tanh; geometric mean over {seeds} seeds, "
-        "band: one standard deviation of the logarithm. “Matching”: the query of token t is twice the key of token 0, at typical "
-        "length. “Rotation”: an orthogonal recurrent matrix. From `ag.recurrent_jacobian` and the derivative of attention."
+        f"Frobenius norm of the derivative of output t with respect to token 0, width {d}, tanh; geometric mean over "
+        f"{seeds} seeds, "
+        "band: one standard deviation of the logarithm. “Matching”: the query of token t is twice the key of token "
+        "0, at typical "
+        "length. “Rotation”: an orthogonal recurrent matrix. From `ag.recurrent_jacobian` and the derivative of "
+        "attention."
     ),
     size=(6.4, 4.8),
 )

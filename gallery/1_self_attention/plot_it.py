@@ -13,7 +13,9 @@ from attn_guide import plot
 
 # features: thing, pronoun, quality, hard, thin
 features = {
-    "ball": [1, 0, 0, 1, 0], "window": [1, 0, 0, 0, 1], "it": [0, 1, 0, 0, 0], "hard": [0, 0, 1, 1, 0], "thin": [0, 0, 1, 0, 1],
+    "ball": [1, 0, 0, 1, 0], "window": [1, 0, 0, 0, 1],
+    "it": [0, 1, 0, 0, 0],
+    "hard": [0, 0, 1, 1, 0], "thin": [0, 0, 1, 0, 1],
 }  # fmt: skip
 start = ["The", "ball", "broke", "the", "window", "because", "it", "was"]
 
@@ -35,12 +37,16 @@ fig = plot.figure(
     "self-it",
     title="Change the last word, and “it” looks at another noun",
     caption=(
-        "The row of “it” in two layers of self-attention on “The ball broke the window because it was hard” and “… was thin”, "
-        "with five chosen features for each word and chosen weights. The first layer brings the last word to “it”; the second uses it."
+        "The row of “it” in two layers of self-attention on “The ball broke the window because it was hard” and “… "
+        "was thin”, "
+        "with five chosen features for each word and chosen weights. The first layer brings the last word to “it”; "
+        "the second uses it."
     ),
     size=(6.4, 4.4),
 )
-for ax, layer, name in zip(fig.subplots(2, 1), (first, second), ("layer 1: what “it” reads", "layer 2: what “it” finds"), strict=True):
+for ax, layer, name in zip(
+    fig.subplots(2, 1), (first, second), ("layer 1: what “it” reads", "layer 2: what “it” finds"), strict=True
+):
     plot.matrix(
         ax, np.stack(list(layer.values())), kind="weights", rows=["… it was hard", "… it was thin"],
         columns=[*start, "hard/thin"], name=name, ink=plot.WEIGHTS,
@@ -49,7 +55,8 @@ plot.describe(
     fig,
     "Two matrices with two rows each, one row for each sentence. "
     + " ".join(
-        f"If the last word is {last}, “it” gives {first[last][-1]:.2f} to it in layer 1; in layer 2, {second[last][1]:.2f} to ball "
+        f"If the last word is {last}, “it” gives {first[last][-1]:.2f} to it in layer 1; in layer 2, "
+        f"{second[last][1]:.2f} to ball "
         f"and {second[last][4]:.2f} to window."
         for last in first
     ),

@@ -23,13 +23,16 @@ fig = plot.figure(
     "self-matrix",
     title="Each row says where one word looks; the rows need not agree",
     caption=(
-        "The weights of the example. Outlined: the row of “sat”, and the two cells between “The” and “cat”, which differ: "
+        "The weights of the example. Outlined: the row of “sat”, and the two cells between “The” and “cat”, which "
+        "differ: "
         "attention has a direction. Below: the sum of each column."
     ),
     size=(4.8, 5.6),
 )
 top, bottom = fig.subplots(2, 1, height_ratios=[4, 1.2])
-plot.matrix(top, weights, kind="weights", rows=tokens, columns=tokens, row_sums=True, axis_labels=True, outline=[(0, 1), (1, 0)])
+plot.matrix(
+    top, weights, kind="weights", rows=tokens, columns=tokens, row_sums=True, axis_labels=True, outline=[(0, 1), (1, 0)]
+)
 top.add_patch(Rectangle((-0.5, 1.5), 3, 1, fill=False, edgecolor=plot.QUERY, linewidth=2.5, zorder=5))  # row of sat
 plot.bars(bottom, tokens, received, colour=plot.KEY)
 bottom.set_title("column sums: attention received", loc="left", color=plot.MUTED, fontsize=10, pad=14)

@@ -23,7 +23,8 @@ fig = plot.figure(
     "self-memory",
     title="Twice the length, four times the memory, if the weights are kept",
     caption=(
-        "`ag.attention_bytes`: scores of one sequence in half precision. Dashed: queries, keys, values and output of one head of width "
+        "`ag.attention_bytes`: scores of one sequence in half precision. Dashed: queries, keys, values and output of "
+        "one head of width "
         "128, which is all that tiled kernels such as FlashAttention need to keep."
     ),
     size=(6.4, 4.8),

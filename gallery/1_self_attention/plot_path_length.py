@@ -23,8 +23,10 @@ fig = plot.figure(
     "self-path-length",
     title=f"From the first of {n} tokens to the last: {steps['recurrent layer']} steps through an RNN, 1 in attention",
     caption=(
-        "Top: the arrows on which something reaches the last token, in a recurrent layer from state to state and in self-attention "
-        "directly. Bottom: the longest shortest path between two of n positions, `ag.path_lengths`. A window of 5 sees two "
+        "Top: the arrows on which something reaches the last token, in a recurrent layer from state to state and in "
+        "self-attention "
+        "directly. Bottom: the longest shortest path between two of n positions, `ag.path_lengths`. A window of 5 "
+        "sees two "
         "neighbours on either side."
     ),
     size=(5.6, 6.2),
@@ -43,12 +45,14 @@ for ax, name, height in ((chain, "recurrent layer", 0.8), (direct, "self-attenti
         ))  # fmt: skip
     ax.set_title(name, loc="left", color=inks[name], fontweight="bold")
 plot.curve(
-    chart, lengths, longest, colours=inks, log="xy", ticks=lengths, xlabel="tokens n", ylabel="steps between the two furthest tokens",
+    chart, lengths, longest, colours=inks, log="xy", ticks=lengths,
+    xlabel="tokens n", ylabel="steps between the two furthest tokens",
 )  # fmt: skip
 plot.plain_numbers(chart)
 plot.describe(
     fig,
-    f"Two diagrams over {n} tokens and a line chart on logarithmic axes. In the recurrent layer arrows lead from each state to the next; in "
+    f"Two diagrams over {n} tokens and a line chart on logarithmic axes. In the recurrent layer arrows lead from "
+    "each state to the next; in "
     "self-attention from every token straight to the last. "
     + "Steps: "
     + " ".join(f"{name} {a[0]} at n = {lengths[0]}, {a[-1]} at n = {lengths[-1]}." for name, a in longest.items()),

@@ -27,14 +27,23 @@ fig = plot.figure(
     "self-previous-token",
     title=f"With positions, a head can look one word back: {before.min():.2f} or more goes there",
     caption=(
-        f"Eight tokens of random content with sinusoidal positions, `ag.sinusoidal_positions`. W_Q turns position t into t − 1 and "
+        "Eight tokens of random content with sinusoidal positions, `ag.sinusoidal_positions`. W_Q turns position t "
+        "into t − 1 and "
         "multiplies by 16; W_K reads the position. The first token has no word before it."
     ),
     size=(4.8, 5.0),
 )
-plot.matrix(fig.subplots(), weights, kind="weights", rows=[str(i) for i in range(n)], columns=[str(i) for i in range(n)], axis_labels=True)
+plot.matrix(
+    fig.subplots(),
+    weights,
+    kind="weights",
+    rows=[str(i) for i in range(n)],
+    columns=[str(i) for i in range(n)],
+    axis_labels=True,
+)
 plot.describe(
     fig,
-    f"Attention weights of {n} queries to {n} keys. Each token from 1 on gives between {before.min():.2f} and {before.max():.2f} to the one "
+    f"Attention weights of {n} queries to {n} keys. Each token from 1 on gives between {before.min():.2f} and "
+    f"{before.max():.2f} to the one "
     f"before it; token 0 gives {weights[0, 0]:.2f} to itself.",
 )

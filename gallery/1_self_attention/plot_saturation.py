@@ -21,15 +21,16 @@ fig = plot.figure(
     "self-saturation",
     title=f"Ten times the scores: the largest weight goes from {at_one[2]:.2f} to {at_ten[2]:.5f}",
     caption=(
-        "The softmax of 1, 2, 3 times a factor, and the Frobenius norm of its Jacobian (`ag.softmax`, `ag.softmax_jacobian`). "
+        "The softmax of 1, 2, 3 times a factor, and the Frobenius norm of its Jacobian (`ag.softmax`, "
+        "`ag.softmax_jacobian`). "
         "The lines mark 1, 2, 3 and 10, 20, 30."
     ),
     size=(5.4, 5.2),
 )
 top, bottom = fig.subplots(2, 1, sharex=True)
 plot.curve(
-    top, factors, {f"score {s:.0f}": w for s, w in zip(scores, weights.T, strict=True)}, log="x", marks=False, ylabel="weight",
-    colours={"score 3": plot.WEIGHTS, "score 2": plot.SCORES, "score 1": plot.KEY},
+    top, factors, {f"score {s:.0f}": w for s, w in zip(scores, weights.T, strict=True)}, log="x", marks=False,
+    ylabel="weight", colours={"score 3": plot.WEIGHTS, "score 2": plot.SCORES, "score 1": plot.KEY},
 )  # fmt: skip
 plot.curve(bottom, factors, {"norm": norms}, log="xy", marks=False, xlabel="factor", ylabel="norm of the Jacobian",
            colours={"norm": plot.QUERY})  # fmt: skip
@@ -39,6 +40,7 @@ for ax in (top, bottom):
 plot.plain_numbers(bottom, "x")
 plot.describe(
     fig,
-    f"Two line charts against a factor from 0.1 to 10. At 1 the weights are {', '.join(f'{w:.2f}' for w in at_one)}; at 10 they are "
+    f"Two line charts against a factor from 0.1 to 10. At 1 the weights are {', '.join(f'{w:.2f}' for w in at_one)}; "
+    "at 10 they are "
     f"{', '.join(f'{w:.2g}' for w in at_ten)}. The Jacobian's norm falls from {norms[40]:.3f} to {norms[-1]:.1e}.",
 )

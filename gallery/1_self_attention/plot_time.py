@@ -36,8 +36,10 @@ fig = plot.figure(
     "self-time",
     title=f"From 512 tokens on, time grows as n to the power {exponent:.1f}",
     caption=(
-        f"Processor time of `ag.self_attention`, one head, d_model = d_k = d_v = {d}, single precision; the better of two runs, after "
-        f"one to warm up, on the machine that built this page. Dashed: the power law fitted from 512 tokens on, exponent {exponent:.2f} ± "
+        f"Processor time of `ag.self_attention`, one head, d_model = d_k = d_v = {d}, single precision; the better "
+        "of two runs, after "
+        "one to warm up, on the machine that built this page. Dashed: the power law fitted from 512 tokens on, "
+        f"exponent {exponent:.2f} ± "
         f"{error:.2f} (standard error). Times differ from build to build."
     ),
     size=(5.6, 4.0),
