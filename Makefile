@@ -27,7 +27,7 @@ fi >&2
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test html env browser doctest gallery linkcheck lint mutation lock clean distclean
+.PHONY: help serve test html env browser doctest gallery linkcheck lint models mutation lock clean distclean
 
 help: ## List the targets
 	@echo "Usage: make TARGET [PORT=8000] [PYTHON=python3.12]"; echo
@@ -57,6 +57,9 @@ doctest: env ## Run the examples of the prose, the README and the docstrings
 
 gallery: env ## Run every gallery script by itself, outside Sphinx; nothing is cached, nothing is saved
 	@$(PY) -m tools.gallery
+
+models: env ## Train every model of attn_guide.models that is not trained yet, into _build/models
+	@$(PY) -m attn_guide.models train
 
 linkcheck: env ## Check the links of the site that leave it (needs the network)
 	$(SPHINX) -b linkcheck docs $(BUILD)/linkcheck

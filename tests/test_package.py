@@ -31,7 +31,7 @@ def test_the_version_is_the_same_everywhere():
 def test_the_package_needs_only_numpy():
     required = [r for r in metadata.requires("attn-guide") or [] if "extra ==" not in r]
     assert [re.match(r"[A-Za-z0-9_.-]+", r)[0] for r in required] == ["numpy"]  # type: ignore[index]
-    assert set(PROJECT["optional-dependencies"]) == {"torch", "plot", "docs", "test"}
+    assert set(PROJECT["optional-dependencies"]) == {"torch", "models", "plot", "docs", "test"}
 
 
 def test_the_package_is_marked_as_typed():
