@@ -92,9 +92,7 @@ def train_retrieval(
     step_size = np.asarray(rates, np.float32)[:, None, None, None]  # (rates, 1, 1, 1)
 
     def start(rows: int, columns: int, variance: float) -> np.ndarray:
-        drawn = np.stack(
-            [rng.normal(0.0, variance**0.5, (rows, columns)) for rng in rngs]
-        )  # (seeds, rows, columns)
+        drawn = np.stack([rng.normal(0.0, variance**0.5, (rows, columns)) for rng in rngs])  # (seeds, rows, columns)
         return np.tile(drawn, (len(rates), 1, 1, 1)).astype(np.float32)
 
     weights = {
