@@ -83,7 +83,7 @@ def _modules_of(package: ModuleType) -> Iterator[ModuleType]:
 def public_name(module: ModuleType, name: str) -> str:
     """The shortest dotted name a reader can write: ``attn_guide.softmax`` rather than ``attn_guide.core.softmax``."""
     same = getattr(attn_guide, name, None) is getattr(module, name)
-    home = getattr(getattr(module, name), "__module__", "")
+    home = _home(getattr(module, name))
     if not same and home.startswith("attn_guide") and not home.startswith(module.__name__):
         return f"{home}.{name}"
     return f"attn_guide.{name}" if same else f"{module.__name__}.{name}"
@@ -97,6 +97,11 @@ def own_members(cls: type) -> list[str]:
         if not name.startswith("_") and getattr(function, "__module__", "") == cls.__module__ and function.__doc__:
             found.append(name)
     return found
+
+
+def _home(thing: Any) -> str:
+    """The module that defines something; an instance such as a mask tells only where its class lives."""
+    return getattr(thing, "__module__", None) or type(thing).__module__
 
 
 def api_page(module: ModuleType, examples: Path) -> str:
@@ -114,7 +119,7 @@ def api_page(module: ModuleType, examples: Path) -> str:
         f".. automodule:: {module.__name__}",
         "",
     ]
-    callables = [name for name in names if callable(getattr(module, name))]
+    callables = [name for name in names if is_code(getattr(module, name))]
     if len(callables) > 1:
         lines += [".. list-table::", "   :class: ag-summary", "   :widths: auto", ""]
         for name in callables:
@@ -122,19 +127,27 @@ def api_page(module: ModuleType, examples: Path) -> str:
         lines += [""]
     for name in names:
         target, full = getattr(module, name), public_name(module, name)
-        if callable(target) and not getattr(target, "__module__", "").startswith(module.__name__):
+        if is_code(target) and not _home(target).startswith(module.__name__):
             continue  # handed on from another module, whose page describes it; the table above leads there
         if inspect.isclass(target):
             kind = "autoexception" if issubclass(target, Exception) else "autoclass"
             members = ", ".join(own_members(target))
             lines += [f".. {kind}:: {full}", *([f"   :members: {members}"] if members else []), ""]
-        elif callable(target):
+        elif inspect.isroutine(target):
             lines += [f".. autofunction:: {full}", ""]
+        elif is_code(target):
+            lines += [f".. autodata:: {full}", "   :no-value:", ""]
         else:
             lines += [f".. autodata:: {module.__name__}.{name}", "   :no-value:", ""]
-        if callable(target):
+        if is_code(target):
             lines += _figures(dict.fromkeys((full, f"{module.__name__}.{name}")), examples)
     return "\n".join(lines)
+
+
+def is_code(thing: Any) -> bool:
+    """Whether it is a function, a class, or a mask, which is called like a function; not a colour or a table."""
+    ours = callable(thing) and type(thing).__module__.startswith("attn_guide")
+    return inspect.isroutine(thing) or inspect.isclass(thing) or ours
 
 
 def short_name(module: ModuleType) -> str:
