@@ -74,10 +74,11 @@ def _modules_of(package: ModuleType) -> Iterator[ModuleType]:
         except ImportError as error:
             logger.warning("%s.%s cannot be imported: %s", package.__name__, info.name, error, type="guide")
             continue
-        if getattr(module, "__all__", None):
+        exported = set(getattr(module, "__all__", ()))
+        if exported:
             yield module
-        elif info.ispkg:
-            yield from _modules_of(module)
+        if info.ispkg:  # and of its modules those with something that the package itself does not hand on
+            yield from (inner for inner in _modules_of(module) if set(inner.__all__) - exported)
 
 
 def public_name(module: ModuleType, name: str) -> str:
