@@ -39,10 +39,10 @@ class Row:
         return None if self.target is None else self.value <= self.target
 
 
-def timed(function: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+def timed(function: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
+    start = clock()
     function()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def paired_ratio(
@@ -93,14 +93,15 @@ def time_exponent(
     rounds: int,
     target: float | None = None,
 ) -> Row:
-    """Fit the growth of the time over ``sizes``, visited in turn in each round; low and high are two standard errors.
+    """Fit the growth of the processor time over ``sizes``; ``low`` and ``high`` are two standard errors away.
 
-    The fastest run of each size counts: other processes can only add to it.
+    Processor time, summed over the threads, since another process on the machine makes a run wait and not work
+    more. The sizes are visited in turn in each round, and the least time of each counts.
     """
     runs = [make(n) for n in sizes]
     for run in runs:
         run()
-    best = np.min([[timed(run) for run in runs] for _ in range(rounds)], axis=0)
+    best = np.min([[timed(run, time.process_time) for run in runs] for _ in range(rounds)], axis=0)
     return _exponent_row(topic, name, "time exponent", sizes, best, target, "ms", 1e3)
 
 
