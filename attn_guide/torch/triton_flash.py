@@ -1,3 +1,5 @@
+# mypy: disable-error-code="no-untyped-def"
+# (the arguments of a kernel are pointers and tiles, for which Python has no types)
 """FlashAttention as three Triton kernels: forward, gradient of keys and values, gradient of queries.
 
 One program makes one tile of the result and walks over the tiles of the other side that it can see. No matrix of
@@ -342,10 +344,15 @@ def flash_attention(
     scale = 1.0 / sqrt(query.shape[-1]) if scale is None else check_finite("scale", scale)
     cap = 0.0 if softcap is None else check_positive("softcap", softcap)
     blocks = _block("block_q", block_q), _block("block_k", block_k)
-    if query.device.type == "cpu" and isinstance(_forward, triton.runtime.JITFunction):
+    interpreted = not isinstance(_forward, triton.runtime.JITFunction)
+    if query.device.type == "cpu" and not interpreted:
         raise RuntimeError(
             "query is on the CPU, where Triton runs in its interpreter only: set TRITON_INTERPRET=1 in the environment "
             "before anything imports triton"
+        )
+    if interpreted and query.dtype == torch.bfloat16:  # triton 3.9.0: its interpreter multiplies their bits as integers
+        raise TypeError(
+            "query has dtype torch.bfloat16, whose products Triton's interpreter gets wrong; wanted another"
         )
     q, k, v = (x.reshape(prod(x.shape[:-2]), *x.shape[-2:]).contiguous() for x in (query, key, value))
     out, lse = _FlashAttention.apply(q, k, v, scale, cap, before, after, blocks)
