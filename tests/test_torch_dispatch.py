@@ -234,19 +234,59 @@ def test_explain_says_what_is_taken(options, backend, words, monkeypatch):
         assert called[0][1][3] is None  # the mask was not written out
 
 
-def test_long_patterns_go_to_flex_attention_where_it_can_serve():
+def test_long_calls_go_where_empty_blocks_or_written_scores_are_saved():
     q = torch.zeros(1, 1, 4096, 16)
     window = ag.sliding_window(256, 0)
-    assert at.explain(q, q, q, mask_mod=window).backend == "flex"
-    assert at.explain(q, q, q, softcap=5.0).backend == "flex"
+    assert at.explain(q, q, q, mask_mod=window).backend == "tiles"
+    assert at.explain(q, q, q, mask_mod=lambda b, h, i, j: i - j < 9).backend == "sdpa"
+    assert at.explain(q, q, q, mask_mod=~ag.strided(7)).backend == "sdpa"
     assert at.explain(q, q, q, mask_mod=ag.causal).backend == "sdpa"
-    assert at.explain(q.double(), q.double(), q.double(), mask_mod=window).backend == "sdpa"
-    assert at.explain(q, q, q, mask_mod=window, dropout_p=0.1).backend == "sdpa"
+    assert at.explain(q, q, q, softcap=5.0).backend == "flex"
+    assert at.explain(q.double(), q.double(), q.double(), softcap=5.0).backend == "explicit"
+    assert at.explain(q, q, q, softcap=5.0, dropout_p=0.1).backend == "explicit"
     learned = q.clone().requires_grad_()
-    assert at.explain(learned, q, q, mask_mod=window).backend == "sdpa"
     assert at.explain(learned, q, q, softcap=5.0).backend == "explicit"
     with torch.no_grad():
-        assert at.explain(learned, q, q, mask_mod=window).backend == "flex"
+        assert at.explain(learned, q, q, softcap=5.0).backend == "flex"
+
+
+LONG = {
+    "window": ag.sliding_window(100, 0),
+    "dilated": ag.dilated_window(4, 4, 16),
+    "longformer": ag.longformer(64, [0, 300]),
+    "bigbird": ag.bigbird(640, 64, random_blocks=1, rng=np.random.default_rng(0)),
+    "documents": ag.document(np.repeat([[0, 1, 2, 3, 4], [0, 0, 0, 4, 4]], 128, axis=1)),
+    "by head": ag.per_head([ag.sliding_window(9, 9), ag.sinks(3), ag.block_local(50), ag.sliding_window(0, 200)]),
+    "empty rows": ag.sliding_window(30, 0) & ~ag.prefix(200),
+}
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("mask", LONG)
+def test_tiles_give_what_the_reference_gives_and_its_gradients(mask, is_causal):
+    q, k, v = inputs(h_kv=2, n=640, m=640, d_v=5)
+    options = {"mask_mod": LONG[mask], "is_causal": is_causal, "enable_gqa": True}
+    agree(at.attention(q, k, v, **options, backend="tiles"), reference(q, k, v, **options))
+    leaves = [x.requires_grad_() for x in (q, k, v)]
+    grad = torch.randn(2, 4, 640, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    tiled = torch.autograd.grad(at.attention(*leaves, **options, backend="tiles"), leaves, grad)
+    explicit = torch.autograd.grad(at.attention(*leaves, **options, backend="explicit"), leaves, grad)
+    for ours, theirs in zip(tiled, explicit, strict=True):
+        agree(ours, theirs)
+
+
+def test_tiles_touch_only_the_blocks_of_the_pattern(monkeypatch):
+    cells = []
+    fused = dispatch.F.scaled_dot_product_attention
+
+    def counted(q, k, *args, **options):
+        cells.append(q.shape[-2] * k.shape[-2])
+        return fused(q, k, *args, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", counted)
+    q, k, v = inputs(n=2048, m=2048, dtype=torch.float32)
+    at.attention(q, k, v, mask_mod=ag.sliding_window(128, 0))
+    assert sum(cells) == (16 * 2 - 1) * 128**2  # the query's own block and the one before it
 
 
 @pytest.mark.parametrize(
@@ -258,7 +298,8 @@ def test_long_patterns_go_to_flex_attention_where_it_can_serve():
         ("flex", {"dropout_p": 0.5}, "drop weights out"),
         ("flex", {"attn_mask": torch.ones(7, 9, dtype=torch.bool)}, "mask tensor"),
         ("flex", {}, "float64"),
-        ("fast", {}, "wanted one of 'sdpa', 'flex', 'explicit'"),
+        ("tiles", {}, "without a Mask"),
+        ("fast", {}, "wanted one of 'sdpa', 'flex', 'tiles', 'explicit'"),
     ],
 )
 def test_a_backend_that_cannot_serve_is_refused(backend, options, message):

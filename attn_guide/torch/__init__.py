@@ -6,29 +6,26 @@ Names, contracts and masks are those of the NumPy reference; what is added is au
 from attn_guide.masks import *  # noqa: F403
 from attn_guide.masks import __all__ as _masks
 
-from .core import attention_entropy, attention_scores, dropout, log_sum_exp, softmax
-from .dispatch import (
-    Choice,
-    attention,
-    cross_attention,
-    explain,
-    scaled_dot_product_attention,
-    self_attention,
-)
-from .flex import block_mask
+from . import core, dispatch, flex, heads, linear, positions, scores, selection, sparse
+from .core import *  # noqa: F403
+from .dispatch import *  # noqa: F403
+from .flex import *  # noqa: F403
+from .heads import *  # noqa: F403
+from .linear import *  # noqa: F403
+from .positions import *  # noqa: F403
+from .scores import *  # noqa: F403
+from .selection import *  # noqa: F403
+from .sparse import *  # noqa: F403
 
 __all__ = [
     *_masks,
-    "Choice",
-    "attention",
-    "attention_entropy",
-    "attention_scores",
-    "block_mask",
-    "cross_attention",
-    "dropout",
-    "explain",
-    "log_sum_exp",
-    "scaled_dot_product_attention",
-    "self_attention",
-    "softmax",
+    *core.__all__,
+    *dispatch.__all__,
+    *flex.__all__,
+    *heads.__all__,
+    *linear.__all__,
+    *positions.__all__,
+    *scores.__all__,
+    *selection.__all__,
+    *sparse.__all__,
 ]

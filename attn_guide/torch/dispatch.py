@@ -1,8 +1,9 @@
 """Attention on tensors: one call that finds the fastest kernel which is right for it, and says which it took.
 
-Three backends compute the same thing. SDPA (``torch.nn.functional.scaled_dot_product_attention``) is PyTorch's fused
-kernels; FlexAttention compiles a kernel for a pattern and skips its empty blocks; the explicit path writes scores and
-weights out. ``explain`` takes the arguments of a call and returns the choice with its reason.
+Four backends compute the same thing. SDPA (``torch.nn.functional.scaled_dot_product_attention``) is PyTorch's fused
+kernels; FlexAttention compiles a kernel for a pattern and skips its empty blocks; tiles skip them with one fused call
+for each tile of queries and nothing to compile; the explicit path writes scores and weights out. ``explain`` takes the
+arguments of a call and returns the choice with its reason.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ from torch import Tensor
 from attn_guide._checks import check_choice, check_finite, check_positive, check_probability
 from attn_guide.masks import Mask, causal
 
-from . import core, flex
+from . import core, flex, tiles
 from ._checks import check_attention_inputs, check_mask, check_tensor
 from .core import MaskMod, ScoreMod
 
 __all__ = ["Choice", "attention", "cross_attention", "explain", "scaled_dot_product_attention", "self_attention"]
 
-BACKENDS = ("sdpa", "flex", "explicit")
+BACKENDS = ("sdpa", "flex", "tiles", "explicit")
 
 #: Score cells (n m) from which FlexAttention is chosen. Compiling a pattern takes about 20 s on a CPU and a few
 #: seconds on a GPU, so shorter calls are answered by a kernel that exists already.
 FLEX_CELLS = {"cpu": 4096 * 4096, "cuda": 1024 * 1024}
+#: Score cells from which an empty block is worth looking for, and the share of blocks below which it was.
+TILE_CELLS, TILE_SHARE = 512 * 512, 0.6
 
 
 class Choice(NamedTuple):
@@ -36,7 +39,7 @@ class Choice(NamedTuple):
     Parameters
     ----------
     backend : str
-        "sdpa", "flex" or "explicit".
+        "sdpa", "flex", "tiles" or "explicit".
     reason : str
         One sentence.
 
@@ -59,7 +62,9 @@ _COMBINED = Choice("sdpa", "the masks are combined into one tensor for the fused
 _FLAG = Choice("sdpa", "the mask is what the is_causal flag says, so nothing is written out")
 _ALL = Choice("sdpa", "the mask allows every pair, so none is needed")
 _WRITTEN = Choice("sdpa", "the pattern is short: written out as booleans, it costs less than compiling a kernel for it")
-_UNFLEXED = Choice("sdpa", "the pattern is written out as booleans, because FlexAttention cannot serve this call")
+_UNTILED = Choice("sdpa", "the pattern is written out as booleans: only a Mask, outside a compiled graph, is tiled")
+_DENSE = Choice("sdpa", "the pattern leaves few blocks out, so it is written out as booleans for the fused kernel")
+_TILES = Choice("tiles", "a sparse pattern: each tile of queries meets only the blocks of keys that it sees")
 _FLEX = Choice("flex", "a long pattern: a compiled kernel skips its empty blocks")
 _FLEX_SCORES = Choice("flex", "long scores with a score_mod or soft-cap: a compiled kernel never writes them out")
 _WEIGHTS = Choice("explicit", "the weights are wanted, and no fused kernel keeps them")
@@ -115,7 +120,7 @@ def scaled_dot_product_attention(
         Source of the dropout; torch's default generator unless given.
     return_weights : bool
         Also return the weights that multiplied the values, after dropout.
-    backend : {"sdpa", "flex", "explicit"}, optional
+    backend : {"sdpa", "flex", "tiles", "explicit"}, optional
         Take this one, or raise if it cannot serve the call. ``explain`` says which is taken otherwise.
 
     Returns
@@ -140,8 +145,9 @@ def scaled_dot_product_attention(
     Notes
     -----
     A causal mask is passed on as a flag and never written out, also where a ``Mask`` merely amounts to one. Other
-    masks become FlexAttention's block masks where the scores are large enough to pay for compiling a kernel, and
-    booleans for SDPA where they are not. FlexAttention does not serve float64, or gradients on the CPU.
+    patterns skip their empty blocks: on a GPU with FlexAttention, where the scores are large enough to pay for
+    compiling a kernel, and otherwise tile by tile. Short or nearly full ones become booleans for SDPA. FlexAttention
+    does not serve float64, or gradients on the CPU.
 
     In a ``score_mod`` torch makes ``0.1 * q_idx`` a float32, also where the scores are float64.
 
@@ -173,15 +179,17 @@ def scaled_dot_product_attention(
         p = core.prepare(query, key, value, attn_mask, is_causal, scale, enable_gqa, mask_mod, score_mod, softcap)
         return core.attend(p, dropout_p, generator, return_weights)
 
-    if mask_mod is not None:
+    if name == "sdpa" and mask_mod is not None:
         said = flex.flag(mask_mod, query.shape[-2], key.shape[-2])
         if said is not None:
             is_causal, mask_mod = is_causal or said == "causal", None
     plain = _is_plain(query, key, value, enable_gqa)
     q, k, v = (query, key, value) if plain else _four(query, key, value, shape, enable_gqa)
-    if name == "flex":
-        if is_causal:
-            mask_mod = causal if mask_mod is None else _both(mask_mod, causal)
+    if name in ("flex", "tiles") and is_causal:
+        mask_mod = causal if mask_mod is None else _both(mask_mod, causal)
+    if name == "tiles" and isinstance(mask_mod, Mask):
+        out = tiles.attend(q, k, v, mask_mod, dropout_p, scale, enable_gqa)
+    elif name == "flex":
         out = flex.attend(
             q, k, v, scale=scale, enable_gqa=enable_gqa, mask_mod=mask_mod, score_mod=score_mod, softcap=softcap
         )
@@ -240,7 +248,7 @@ def explain(
     'the weights are wanted, and no fused kernel keeps them'
     >>> long = torch.zeros(1, 1, 4096, 16)
     >>> at.explain(long, long, long, mask_mod=at.sliding_window(256, 0)).backend
-    'flex'
+    'tiles'
     """
     shape = check_attention_inputs(query, key, value, enable_gqa)
     return _choose(
@@ -280,11 +288,21 @@ def _choose(
         said = flex.flag(mask_mod, n, m)
         if said is not None:
             return _FLAG if said == "causal" else _CAUSAL if is_causal else _ALL
-    able = _flex_obstacle(query, key, value, attn_mask, dropout_p) is None
-    pays = n * m >= FLEX_CELLS.get(query.device.type, 1 << 62)
+    able = n * m >= FLEX_CELLS.get(query.device.type, 1 << 62)
+    obstacle = _flex_obstacle(query, key, value, attn_mask, dropout_p) if able else None
     if scored:
-        return (_FLEX_SCORES if pays else _SCORES) if able else _UNFLEXED_SCORES
-    return (_FLEX if pays else _WRITTEN) if able else _UNFLEXED
+        return _SCORES if not able else _FLEX_SCORES if obstacle is None else _UNFLEXED_SCORES
+    if able and obstacle is None and query.device.type == "cuda":
+        return _FLEX
+    if attn_mask is not None:
+        return _COMBINED
+    if n * m < TILE_CELLS:
+        return _WRITTEN
+    if torch.compiler.is_compiling() or not isinstance(mask_mod, Mask):
+        return _UNTILED
+    pattern = _intersection(mask_mod, causal) if is_causal else mask_mod
+    b, h = prod(shape[:-1]), prod(shape[-1:])
+    return _TILES if tiles.share(pattern, b, h, n, m, query.device) < TILE_SHARE else _DENSE
 
 
 def _forced(
@@ -308,6 +326,8 @@ def _forced(
         lacks = "draw from a generator"
     elif backend == "sdpa" and scored:
         lacks = "take a score_mod or a softcap"
+    elif backend == "tiles" and (scored or attn_mask is not None or not isinstance(mask_mod, Mask)):
+        lacks = "do without a Mask, or take a mask tensor, a score_mod or a softcap"
     elif backend == "flex":
         lacks = _flex_obstacle(query, key, value, attn_mask, dropout_p)
     if lacks is not None:

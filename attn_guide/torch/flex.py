@@ -56,6 +56,7 @@ class _Facts:
         self.flags: dict[tuple[int, int], str | None] = {}
         self.blocks: OrderedDict[tuple[Any, ...], BlockMask] = OrderedDict()
         self.written: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
+        self.tiles: OrderedDict[tuple[Any, ...], list[Any]] = OrderedDict()
         self.with_others: WeakKeyDictionary[Mask, Mask] = WeakKeyDictionary()
 
 
