@@ -15,6 +15,7 @@ import inspect
 import pkgutil
 import re
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -85,6 +86,9 @@ def public_name(module: ModuleType, name: str) -> str:
     """The shortest dotted name a reader can write: ``attn_guide.softmax`` rather than ``attn_guide.core.softmax``."""
     same = getattr(attn_guide, name, None) is getattr(module, name)
     home = _home(getattr(module, name))
+    package = sys.modules[module.__name__.rpartition(".")[0]]
+    if not same and name in getattr(package, "__all__", ()):
+        return f"{package.__name__}.{name}"
     if not same and home.startswith("attn_guide") and not home.startswith(module.__name__):
         return f"{home}.{name}"
     return f"attn_guide.{name}" if same else f"{module.__name__}.{name}"
@@ -128,8 +132,9 @@ def api_page(module: ModuleType, examples: Path) -> str:
         lines += [""]
     for name in names:
         target, full = getattr(module, name), public_name(module, name)
-        if is_code(target) and not _home(target).startswith(module.__name__):
-            continue  # handed on from another module, whose page describes it; the table above leads there
+        inside = module.__name__.rpartition(".")[0] != "attn_guide" and not full.startswith(module.__name__)
+        if is_code(target) and (not _home(target).startswith(module.__name__) or (inside and full.count(".") > 1)):
+            continue  # another page describes it; the table above leads there
         if inspect.isclass(target):
             kind = "autoexception" if issubclass(target, Exception) else "autoclass"
             members = ", ".join(own_members(target))
