@@ -26,11 +26,11 @@ fig = plot.figure(
     "self-five-steps",
     title=f"In five steps “sat” finds its subject: {weights[2, 1]:.0%} of its attention goes to “cat”",
     caption=(
-        "The numbers of the chapter, computed with `ag.attention_scores` and `ag.self_attention`. d_model = 4, d_k = "
-        "2, d_v = 3. "
-        "Rows are the tokens; in scores and weights they are queries, and the columns are keys."
+        "1 project, 2 compare, 3 scale by 1/√2, 4 decide by the softmax of each row, 5 mix. The numbers are those of "
+        "the chapter, from `ag.attention_scores` and `ag.self_attention`. Rows are the tokens; in scores and weights "
+        "they are queries, and the columns are keys."
     ),
-    size=(6.4, 9.0),
+    size=(5.2, 10.8),
 )
 plot.equation(
     fig.subplots(),
@@ -46,21 +46,21 @@ plot.equation(
             plot.Matrix(raw, "Q Kᵀ", "scores", columns=tokens, fmt=".0f"),
         ],
         [
-            plot.Matrix(scores, "scores", "scores", rows=tokens, columns=tokens), "→",
+            plot.Matrix(scores, "scores", "scores", rows=tokens, columns=tokens, fmt=".1f"), "→",
             plot.Matrix(weights, "weights", "weights", columns=tokens),
         ],
         [
             plot.Matrix(weights, "weights", "weights", rows=tokens, columns=tokens), "×",
-            plot.Matrix(v, "V", "value", fmt=".0f"), "=", plot.Matrix(out, "output", "output"),
+            plot.Matrix(v, "V", "value", fmt=".0f"),
         ],
+        ["=", plot.Matrix(out, "output", "output", rows=tokens)],
     ],
-    labels=["1\nproject", "2\ncompare", "3 ÷ √2\n4 softmax", "5\nmix"],
+    labels=["1", "2", "3, 4", "5", ""],
 )  # fmt: skip
 plot.describe(
     fig,
-    "Five lines of matrices: projections, products of queries and keys, division by the root of 2, softmax of each "
-    "row, and the "
-    "product with the values. "
+    "Five lines of matrices: queries, keys and values; queries times keys; the scaled scores and their softmax, row by "
+    "row; the weights times the values; and the output. "
     + plot.describe_matrix(weights, tokens, tokens)
     + f" The output of sat is {', '.join(f'{a:.2f}' for a in out[2])}.",
 )

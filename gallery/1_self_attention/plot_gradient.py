@@ -38,13 +38,13 @@ def attention(rng, t, match):
 
 
 norms = {
-    "attention, matching": np.array(
+    "attention, match": np.array(
         [[attention(np.random.default_rng(s), t, True) for t in distances] for s in range(seeds)]
     ),
     "attention, random": np.array(
         [[attention(np.random.default_rng(s), t, False) for t in distances] for s in range(seeds)]
     ),
-    "RNN, rotation, tiny input": np.array([recurrent(np.random.default_rng(s), True, 1e-3) for s in range(seeds)]),
+    "RNN, linear range": np.array([recurrent(np.random.default_rng(s), True, 1e-3) for s in range(seeds)]),
     "RNN, rotation": np.array([recurrent(np.random.default_rng(s), True, 1.0) for s in range(seeds)]),
     "RNN, random": np.array([recurrent(np.random.default_rng(s), False, 1.0) for s in range(seeds)]),
 }
@@ -58,13 +58,11 @@ fig = plot.figure(
     title="A random RNN forgets exponentially; attention divides by n, or not at all",
     caption=(
         f"Frobenius norm of the derivative of output t with respect to token 0, width {d}, tanh; geometric mean over "
-        f"{seeds} seeds, "
-        "band: one standard deviation of the logarithm. “Matching”: the query of token t is twice the key of token "
-        "0, at typical "
-        "length. “Rotation”: an orthogonal recurrent matrix. From `ag.recurrent_jacobian` and the derivative of "
-        "attention."
+        f"{seeds} seeds, band: one standard deviation of the logarithm. “Match”: the query of token t is twice the key "
+        "of token 0, at typical length. “Rotation”: an orthogonal recurrent matrix; “linear range”: the same with "
+        "tokens a thousandth as large. From `ag.recurrent_jacobian` and the derivative of attention."
     ),
-    size=(6.4, 4.8),
+    size=(5.4, 4.8),
 )
 ax = fig.subplots()
 plot.curve(

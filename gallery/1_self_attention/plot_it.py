@@ -38,26 +38,24 @@ fig = plot.figure(
     title="Change the last word, and “it” looks at another noun",
     caption=(
         "The row of “it” in two layers of self-attention on “The ball broke the window because it was hard” and “… "
-        "was thin”, "
-        "with five chosen features for each word and chosen weights. The first layer brings the last word to “it”; "
-        "the second uses it."
+        "was thin”, with five chosen features for each word and chosen weights. The first layer brings the last word "
+        "to “it”; the second uses it."
     ),
-    size=(6.4, 4.4),
+    size=(4.8, 4.6),
 )
 for ax, layer, name in zip(
-    fig.subplots(2, 1), (first, second), ("layer 1: what “it” reads", "layer 2: what “it” finds"), strict=True
+    fig.subplots(2, 1), (first, second), ("layer 1: the row of “it”", "layer 2: the row of “it”"), strict=True
 ):
     plot.matrix(
-        ax, np.stack(list(layer.values())), kind="weights", rows=["… it was hard", "… it was thin"],
-        columns=[*start, "hard/thin"], name=name, ink=plot.WEIGHTS,
+        ax, np.stack(list(layer.values())), kind="weights", rows=["“hard”", "“thin”"],
+        columns=[*start, "last word"], name=name, ink=plot.WEIGHTS,
     )  # fmt: skip
 plot.describe(
     fig,
     "Two matrices with two rows each, one row for each sentence. "
     + " ".join(
         f"If the last word is {last}, “it” gives {first[last][-1]:.2f} to it in layer 1; in layer 2, "
-        f"{second[last][1]:.2f} to ball "
-        f"and {second[last][4]:.2f} to window."
+        f"{second[last][1]:.2f} to ball and {second[last][4]:.2f} to window."
         for last in first
     ),
 )

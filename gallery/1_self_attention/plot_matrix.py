@@ -24,8 +24,7 @@ fig = plot.figure(
     title="Each row says where one word looks; the rows need not agree",
     caption=(
         "The weights of the example. Outlined: the row of “sat”, and the two cells between “The” and “cat”, which "
-        "differ: "
-        "attention has a direction. Below: the sum of each column."
+        "differ: attention has a direction. Below: the sum of each column."
     ),
     size=(4.8, 5.6),
 )

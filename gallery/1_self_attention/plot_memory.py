@@ -12,8 +12,8 @@ from attn_guide import plot
 
 lengths = np.array([2**i for i in range(7, 18)])
 series = {
-    "32 layers, 32 heads": [32 * ag.attention_bytes(int(n), 128, num_heads=32).scores for n in lengths],
-    "1 layer, 32 heads": [ag.attention_bytes(int(n), 128, num_heads=32).scores for n in lengths],
+    "32 layers": [32 * ag.attention_bytes(int(n), 128, num_heads=32).scores for n in lengths],
+    "1 layer": [ag.attention_bytes(int(n), 128, num_heads=32).scores for n in lengths],
     "1 head": [ag.attention_bytes(int(n), 128).scores for n in lengths],
 }
 linear = [ag.attention_bytes(int(n), 128).linear for n in lengths]
@@ -23,16 +23,16 @@ fig = plot.figure(
     "self-memory",
     title="Twice the length, four times the memory, if the weights are kept",
     caption=(
-        "`ag.attention_bytes`: scores of one sequence in half precision. Dashed: queries, keys, values and output of "
-        "one head of width "
-        "128, which is all that tiled kernels such as FlashAttention need to keep."
+        "`ag.attention_bytes`: the n × n weights of one sequence in half precision, for one head, a layer of 32 heads "
+        "and 32 such layers. Dashed: queries, keys, values and output of one head of width 128, which is all that "
+        "tiled kernels such as FlashAttention keep."
     ),
-    size=(6.4, 4.8),
+    size=(5.2, 4.8),
 )
 ax = fig.subplots()
 plot.curve(
-    ax, lengths, series, theory={"1 head, tiled": linear}, log="xy", ticks=lengths[::2], marks=False, xlabel="tokens n",
-    colours={"32 layers, 32 heads": plot.KEY, "1 layer, 32 heads": plot.QUERY, "1 head": plot.WEIGHTS},
+    ax, lengths, series, theory={"tiled": linear}, log="xy", ticks=lengths[1::3], marks=False, xlabel="tokens n",
+    colours={"32 layers": plot.KEY, "1 layer": plot.QUERY, "1 head": plot.WEIGHTS},
 )  # fmt: skip
 ax.set_yticks([2.0**i for i in (20, 30, 40)], ["1 MiB", "1 GiB", "1 TiB"])
 ax.set_ylim(2**13, None)

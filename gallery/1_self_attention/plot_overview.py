@@ -28,8 +28,8 @@ fig = plot.figure(
     "self-overview",
     title="Queries, keys and values are three views of one sequence",
     caption=(
-        f"The shapes are those of a run of `ag.self_attention` with n = {n}, d_model = {d_model}, d_k = {d_k} and "
-        f"d_v = {d_v}: the sizes of the example in the chapter."
+        f"The shapes are those of a run of `ag.self_attention` with n = {n}, d_model = {d_model}, d_k = {d_k} and d_v "
+        f"= {d_v}: the sizes of the example in the chapter."
     ),
     size=(4.8, 5.2),
 )
@@ -53,8 +53,7 @@ plot.flow(
 plot.describe(
     fig,
     f"A flow from the tokens X ({shapes['x']}) through W_Q, W_K and W_V to queries ({shapes['q']}), keys "
-    f"({shapes['k']}) and "
-    f"values ({shapes['v']}). Queries and keys give scores ({shapes['weights']}), softmax gives weights, and these "
-    "mix the "
+    f"({shapes['k']}) and values ({shapes['v']}). Queries and keys give scores ({shapes['weights']}), softmax gives "
+    "weights, and these mix the "
     f"values to the output ({shapes['out']}).",
 )

@@ -24,10 +24,8 @@ fig = plot.figure(
     title=f"From the first of {n} tokens to the last: {steps['recurrent layer']} steps through an RNN, 1 in attention",
     caption=(
         "Top: the arrows on which something reaches the last token, in a recurrent layer from state to state and in "
-        "self-attention "
-        "directly. Bottom: the longest shortest path between two of n positions, `ag.path_lengths`. A window of 5 "
-        "sees two "
-        "neighbours on either side."
+        "self-attention directly. Bottom: the longest shortest path between two of n positions, `ag.path_lengths`. A "
+        "window of 5 sees two neighbours on either side."
     ),
     size=(5.6, 6.2),
 )
@@ -51,9 +49,8 @@ plot.curve(
 plot.plain_numbers(chart)
 plot.describe(
     fig,
-    f"Two diagrams over {n} tokens and a line chart on logarithmic axes. In the recurrent layer arrows lead from "
-    "each state to the next; in "
-    "self-attention from every token straight to the last. "
+    f"Two diagrams over {n} tokens and a line chart on logarithmic axes. In the recurrent layer arrows lead from each "
+    "state to the next; in self-attention from every token straight to the last. "
     + "Steps: "
     + " ".join(f"{name} {a[0]} at n = {lengths[0]}, {a[-1]} at n = {lengths[-1]}." for name, a in longest.items()),
 )

@@ -17,9 +17,8 @@ fig = plot.figure(
     "self-variants",
     title="Bidirectional, causal, sparse: the same formula on fewer pairs",
     caption=(
-        f"`ag.full`, `ag.causal` and `ag.sliding_window(2, 2)` for n = {n}: which query (row) may attend to which "
-        "key (column). "
-        "Hatched pairs are forbidden."
+        f"`ag.full`, `ag.causal` and `ag.sliding_window(2, 2)` for n = {n}: which query (row) may attend to which key "
+        "(column). Hatched pairs are forbidden."
     ),
     size=(6.4, 3.0),
 )

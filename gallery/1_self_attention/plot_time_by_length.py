@@ -36,11 +36,9 @@ fig = plot.figure(
     "self-time",
     title=f"From 512 tokens on, time grows as n to the power {exponent:.1f}",
     caption=(
-        f"Processor time of `ag.self_attention`, one head, d_model = d_k = d_v = {d}, single precision; the better "
-        "of two runs, after "
-        "one to warm up, on the machine that built this page. Dashed: the power law fitted from 512 tokens on, "
-        f"exponent {exponent:.2f} ± "
-        f"{error:.2f} (standard error). Times differ from build to build."
+        f"Processor time of `ag.self_attention`, one head, d_model = d_k = d_v = {d}, single precision; the better of "
+        "two runs, after one to warm up, on the machine that built this page. Dashed: the power law fitted from 512 "
+        f"tokens on, exponent {exponent:.2f} ± {error:.2f} (standard error). Times differ from build to build."
     ),
     size=(5.6, 4.0),
 )
@@ -53,6 +51,6 @@ plot.plain_numbers(ax)
 plot.describe(
     fig,
     "Line chart on logarithmic axes. "
-    + " ".join(f"n = {n:,}: {t:.2g} ms." for n, t in zip(lengths, milliseconds, strict=True))
+    + " ".join(f"n = {n:,}: {t:.3g} ms." for n, t in zip(lengths, milliseconds, strict=True))
     + f" The slope from 512 on is {exponent:.2f}.",
 )

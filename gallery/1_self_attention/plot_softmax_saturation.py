@@ -22,8 +22,7 @@ fig = plot.figure(
     title=f"Ten times the scores: the largest weight goes from {at_one[2]:.2f} to {at_ten[2]:.5f}",
     caption=(
         "The softmax of 1, 2, 3 times a factor, and the Frobenius norm of its Jacobian (`ag.softmax`, "
-        "`ag.softmax_jacobian`). "
-        "The lines mark 1, 2, 3 and 10, 20, 30."
+        "`ag.softmax_jacobian`). The lines mark 1, 2, 3 and 10, 20, 30."
     ),
     size=(5.4, 5.2),
 )
