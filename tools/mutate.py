@@ -137,7 +137,7 @@ FAULTS = (
     # --- flash
     Fault("flash", "running sum not rescaled", "total *= rescale", "total *= 1.0"),
     Fault("flash", "running mix not rescaled", "mixed *= rescale[:, None]", "mixed *= 1.0"),
-    Fault("flash", "last visible tile dropped", "if start >= rows.stop:", "if start >= rows.start:"),
+    Fault("flash", "last visible tile dropped", "if tile.keys.start >= rows.stop:", "if tile.keys.start >= rows.start:"),
     Fault("flash", "wrong key/value head", "at[-1] // self.group)", "at[-1] % self.group)"),
     Fault("flash", "log-sum without the maximum", "lse + _finite(top)", "lse + 0 * _finite(top)"),
     Fault("flash", "backward without the row term", "grad_out @ tile.value.T - delta", "grad_out @ tile.value.T"),
