@@ -87,7 +87,8 @@ def public_name(module: ModuleType, name: str) -> str:
     same = getattr(attn_guide, name, None) is getattr(module, name)
     home = _home(getattr(module, name))
     package = sys.modules[module.__name__.rpartition(".")[0]]
-    if not same and name in getattr(package, "__all__", ()):
+    handed_on = name in getattr(package, "__all__", ()) and getattr(package, name) is getattr(module, name)
+    if not same and handed_on:
         return f"{package.__name__}.{name}"
     if not same and home.startswith("attn_guide") and not home.startswith(module.__name__):
         return f"{home}.{name}"
@@ -132,8 +133,9 @@ def api_page(module: ModuleType, examples: Path) -> str:
         lines += [""]
     for name in names:
         target, full = getattr(module, name), public_name(module, name)
-        inside = module.__name__.rpartition(".")[0] != "attn_guide" and not full.startswith(module.__name__)
-        if is_code(target) and (not _home(target).startswith(module.__name__) or (inside and full.count(".") > 1)):
+        owner = full.rpartition(".")[0]
+        here = _home(target).startswith(module.__name__) if owner == "attn_guide" else owner == module.__name__
+        if is_code(target) and not here:
             continue  # another page describes it; the table above leads there
         if inspect.isclass(target):
             kind = "autoexception" if issubclass(target, Exception) else "autoclass"
