@@ -78,7 +78,8 @@ def _modules_of(package: ModuleType) -> Iterator[ModuleType]:
         exported = set(getattr(module, "__all__", ()))
         if exported:
             yield module
-        if info.ispkg:  # and of its modules those with something that the package itself does not hand on
+        # Of a package, also the modules with something that it does not hand on itself; plot hands on all it offers.
+        if info.ispkg and info.name != "plot":
             yield from (inner for inner in _modules_of(module) if set(inner.__all__) - exported)
 
 
