@@ -5,31 +5,46 @@ Importing ``attn_guide`` does not import this package, and so does not need torc
 """
 
 from .bahdanau import AdditiveAttention, Bahdanau
+from .gpt import GPT, TextModel, corpus
+from .induction import RepeatedSequences, head_scores
+from .layers import Block, MultiHeadAttention
 from .luong import Luong, LuongAttention
 from .pairs import Pairs, Vocabulary, dates, german_pieces, number_lists, numbers
 from .registry import load, names, recipe
 from .train import CheckpointError, Experiment, Recipe, Trained, cache_folder, fit, read_checkpoint
+from .transformer import Transformer
 from .translate import Alignment, Translation, Translator, exact_match
+from .two_pattern import OneLayer, TwoPatterns
 
 __all__ = [
+    "GPT",
     "AdditiveAttention",
     "Alignment",
     "Bahdanau",
+    "Block",
     "CheckpointError",
     "Experiment",
     "Luong",
     "LuongAttention",
+    "MultiHeadAttention",
+    "OneLayer",
     "Pairs",
     "Recipe",
+    "RepeatedSequences",
+    "TextModel",
     "Trained",
+    "Transformer",
     "Translation",
     "Translator",
+    "TwoPatterns",
     "Vocabulary",
     "cache_folder",
+    "corpus",
     "dates",
     "exact_match",
     "fit",
     "german_pieces",
+    "head_scores",
     "load",
     "names",
     "number_lists",

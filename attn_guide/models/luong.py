@@ -47,7 +47,7 @@ class LuongAttention(nn.Module):
     (equations 7 and 8) and 3.2 (equations 9 and 10).
     """
 
-    def __init__(self, width: int, score: str = "general", reach: str = "global", window: int = 2) -> None:
+    def __init__(self, width: int, score: str = "general", reach: str = "global", window: int = 4) -> None:
         super().__init__()
         self.score = check_choice("score", score, _SCORES)
         self.reach = check_choice("reach", reach, _REACHES)
@@ -153,7 +153,7 @@ class Luong(Translator):
         *,
         score: str = "general",
         reach: str = "global",
-        window: int = 2,
+        window: int = 4,
         input_feeding: bool = True,
     ) -> None:
         super().__init__()
@@ -201,7 +201,7 @@ def _start(settings: Mapping[str, Any], seed: int) -> Translation:
 
 _SETTINGS = {
     "pairs": "numbers", "width": 64, "score": "general", "reach": "global", "input_feeding": True, "batch": 64,
-    "steps": 200, "lr": 5e-3, "warmup": 20, "clip": 1.0, "measure_every": 25,
+    "steps": 250, "lr": 1e-2, "warmup": 20, "clip": 1.0, "measure_every": 25,
 }  # fmt: skip
 
 #: What ``models.load`` finds here.

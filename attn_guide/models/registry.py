@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from . import bahdanau, luong
+from . import bahdanau, gpt, induction, luong, transformer, two_pattern
 from .train import Recipe, Trained, fit
 
 __all__ = ["load", "names", "recipe"]
 
-_RECIPES = {recipe.name: recipe for module in (bahdanau, luong) for recipe in module.RECIPES}
+_RECIPES = {
+    recipe.name: recipe
+    for module in (bahdanau, luong, transformer, induction, two_pattern, gpt)
+    for recipe in module.RECIPES
+}
 
 
 def names() -> tuple[str, ...]:
