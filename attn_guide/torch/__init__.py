@@ -6,7 +6,8 @@ Names, contracts and masks are those of the NumPy reference; what is added is au
 from attn_guide.masks import *  # noqa: F403
 from attn_guide.masks import __all__ as _masks
 
-from . import core, dispatch, flex, heads, linear, positions, scores, selection, sparse
+from . import cache, core, dispatch, flex, heads, linear, nn, positions, scores, selection, sparse
+from .cache import *  # noqa: F403
 from .core import *  # noqa: F403
 from .dispatch import *  # noqa: F403
 from .flex import *  # noqa: F403
@@ -19,11 +20,13 @@ from .sparse import *  # noqa: F403
 
 __all__ = [
     *_masks,
+    *cache.__all__,
     *core.__all__,
     *dispatch.__all__,
     *flex.__all__,
     *heads.__all__,
     *linear.__all__,
+    "nn",
     *positions.__all__,
     *scores.__all__,
     *selection.__all__,
