@@ -41,8 +41,8 @@ fig = plot.figure(
     "causal-global-leak",
     title="A global token carries the future to everyone; a sink, seen by all, carries nothing back",
     caption=(
-        "Left: the masks `ag.global_tokens([0]) | window` and `ag.sinks(1) | window`, with a causal window of two keys. "
-        "Right: how far each output of two blocks with random weights moves when the last token, position 7, is replaced "
+        "Left: `ag.global_tokens([0]) | window` and `ag.sinks(1) | window`, with a causal window of two keys. Right: "
+        "how far each output of two blocks with random weights moves when the last token, position 7, is replaced "
         "(seed 0)."
     ),
     size=(6.4, 5.2),
