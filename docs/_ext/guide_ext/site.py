@@ -126,6 +126,7 @@ def api_page(module: ModuleType, examples: Path) -> str:
         f".. automodule:: {module.__name__}",
         "",
     ]
+    names = [name for name in names if not inspect.ismodule(getattr(module, name))]  # a module has a page of its own
     callables = [name for name in names if is_code(getattr(module, name))]
     if len(callables) > 1:
         lines += [".. list-table::", "   :class: ag-summary", "   :widths: auto", ""]
