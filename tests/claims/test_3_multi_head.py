@@ -352,6 +352,7 @@ def test_bytes_of_the_cache_of_published_models(claim):
     lengths = {"BERT-base": 512, "BERT-large": 512, "GPT-2": 1024, "GPT-3 175B": 2048, "Llama 2 70B": 4096,
                "Mistral 7B": 8192}  # fmt: skip
     claim.note(
+        sizes=MODELS,
         per_token={name: cache_bytes(name) / 1024 for name in MODELS},
         context=lengths,
         gib={name: cache_bytes(name, n=n) / 2**30 for name, n in lengths.items()},
@@ -476,3 +477,24 @@ def test_the_number_of_heads_must_divide_only_if_the_width_is_not_given(claim):
     x = rng.standard_normal((5, 10))
     claim.check("joined columns", params.w_o.shape[0], expected=12)
     claim.check("shape of the output", list(ag.multi_head_attention(x, x, x, params).shape), expected=[5, 10])
+
+
+@pytest.mark.claim("heads-widths")
+def test_published_head_widths_have_exceptions(claim):
+    """Published d_model, h, h_kv and d_k of eight models, and the share h * d_k / d_model."""
+    sizes = {
+        "Transformer, base": (512, 8, 8, 64),
+        "GPT-3 175B": (12288, 96, 96, 128),
+        "T5-11B": (1024, 128, 128, 128),
+        "PaLM 540B": (18432, 48, 1, 256),
+        "Falcon 7B": (4544, 71, 1, 64),
+        "Falcon 40B": (8192, 128, 8, 64),
+        "Llama 2 70B": (8192, 64, 8, 128),
+        "Gemma 7B": (3072, 16, 16, 256),
+    }
+    share = {name: h * d_k / d_model for name, (d_model, h, _, d_k) in sizes.items()}
+    claim.check("models whose joined heads are as wide as d_model", sum(x == 1 for x in share.values()), expected=5)
+    claim.check("largest d_k", max(d_k for *_, d_k in sizes.values()), expected=256)
+    claim.check("smallest joined share", min(share.values()), expected=2 / 3, tolerance=1e-9, why="PaLM")
+    claim.check("largest joined share", max(share.values()), expected=16.0, why="T5-11B")
+    claim.note(sizes=sizes, joined_share=share)
