@@ -27,6 +27,15 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return x.dtype if x.dtype == torch.float64 else torch.float32
 
 
+def check_finite(name: str, x: float) -> float:
+    """Return ``x`` as a finite float or raise; without NumPy, so that a compiler can trace it."""
+    if isinstance(x, bool) or not isinstance(x, (int, float)):
+        raise TypeError(f"{name} is {x!r} of type {type(x).__name__}; wanted a finite number")
+    if not -float("inf") < float(x) < float("inf"):
+        raise ValueError(f"{name} is {x!r}; wanted a finite number")
+    return float(x)
+
+
 def check_axis(name: str, axis: int, x: Tensor) -> int:
     """Return ``axis`` or raise if ``x`` has no such axis."""
     if isinstance(axis, bool) or not isinstance(axis, int):

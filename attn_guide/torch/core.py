@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from attn_guide._checks import check_finite, check_positive, check_probability
+from attn_guide._checks import check_positive, check_probability
 
-from ._checks import check_attention_inputs, check_axis, check_mask, check_tensor, compute_dtype
+from ._checks import check_attention_inputs, check_axis, check_finite, check_mask, check_tensor, compute_dtype
 
 __all__ = ["attention_entropy", "attention_scores", "dropout", "log_sum_exp", "softmax"]
 

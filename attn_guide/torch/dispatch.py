@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attn_guide._checks import check_choice, check_finite, check_positive, check_probability
+from attn_guide._checks import check_choice, check_positive, check_probability
 from attn_guide.masks import Mask, causal
 
 from . import core, flex, tiles
-from ._checks import check_attention_inputs, check_mask, check_tensor
+from ._checks import check_attention_inputs, check_finite, check_mask, check_tensor
 from .core import MaskMod, ScoreMod
 
 __all__ = ["Choice", "attention", "cross_attention", "explain", "scaled_dot_product_attention", "self_attention"]

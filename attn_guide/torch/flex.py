@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from attn_guide._checks import check_integer
-from attn_guide.masks import Mask
+from attn_guide.masks import Mask, causal, full
 
 from .core import MaskMod, ScoreMod, _visible
 
@@ -91,6 +91,8 @@ def flag(mask: MaskMod, n: int, m: int) -> str | None:
     """
     if not isinstance(mask, Mask) or not mask.relative or mask.special_rows or mask.special_keys or n * m == 0:
         return None
+    if torch.compiler.is_compiling():  # the line is read in NumPy, which a graph cannot decide by
+        return "causal" if mask is causal else "full" if mask is full else None
     known = facts(mask)
     if known.uses_b or known.uses_h:
         return None

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attn_guide._checks import check_choice, check_finite, check_integer
+from attn_guide._checks import check_choice, check_integer
 
-from ._checks import broadcast_shape, check_attention_inputs, check_generator, check_tensor, compute_dtype
+from ._checks import broadcast_shape, check_attention_inputs, check_finite, check_generator, check_tensor, compute_dtype
 
 __all__ = [
     "delta_rule_attention",

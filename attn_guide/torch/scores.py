@@ -7,9 +7,9 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from attn_guide._checks import check_finite, check_positive
+from attn_guide._checks import check_positive
 
-from ._checks import broadcast_shape, check_tensor, compute_dtype
+from ._checks import broadcast_shape, check_finite, check_tensor, compute_dtype
 
 __all__ = ["additive_score", "concat_score", "cosine_score", "dot_score", "general_score", "scaled_dot_score"]
 

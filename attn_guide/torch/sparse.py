@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -20,11 +20,19 @@ from .dispatch import scaled_dot_product_attention
 
 __all__ = ["bigbird_attention", "block_sparse_attention", "longformer_attention", "sliding_window_attention"]
 
-#: The same pattern is the same object each time, so that its blocks are found again.
-_window = lru_cache(maxsize=64)(masks.dilated_window)
-_plain_window = lru_cache(maxsize=64)(masks.sliding_window)
-_longformer = lru_cache(maxsize=64)(masks.longformer)
-_blockwise = lru_cache(maxsize=64)(masks.blockwise)
+
+def _same(make: Callable[..., Mask], *args: Any) -> Mask:
+    """Return ``make(*args)``, the same object for the same arguments, so that its blocks are found again."""
+    return make(*args) if torch.compiler.is_compiling() else _kept(make, *args)
+
+
+@lru_cache(maxsize=64)
+def _kept(make: Callable[..., Mask], *args: Any) -> Mask:
+    return make(*args)
+
+
+def _dilated_longformer(window: int, indices: tuple[int, ...], dilation: int) -> Mask:
+    return masks.longformer(window, indices, dilation=dilation)
 
 
 def sliding_window_attention(
@@ -80,7 +88,8 @@ def sliding_window_attention(
             [0.5000, 0.5000, 0.0000],
             [0.0000, 0.5000, 0.5000]])
     """
-    mask = _plain_window(left, right) if dilation == 1 else _window(left, right, dilation)
+    window, args = (masks.sliding_window, ()) if dilation == 1 else (masks.dilated_window, (dilation,))
+    mask = _same(window, left, right, *args)
     return scaled_dot_product_attention(
         query, key, value, scale=scale, enable_gqa=enable_gqa, mask_mod=mask, softcap=softcap
     )
@@ -146,7 +155,7 @@ def longformer_attention(
     if chosen and chosen[-1] >= n:
         raise ValueError(f"global_indices holds {chosen[-1]}; wanted positions 0 ... {n - 1}")
     options: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa, "softcap": softcap}
-    mask = _longformer(window, tuple(chosen), dilation=dilation)
+    mask = _same(_dilated_longformer, window, tuple(chosen), dilation)
     out = scaled_dot_product_attention(query, key, value, mask_mod=mask, **options)
     given = (
         ("global_query", global_query, query),
@@ -221,7 +230,7 @@ def block_sparse_attention(
     """
     block = check_integer("block", block, least=1)
     if isinstance(block_mask, Mask):
-        pattern = _blockwise(block_mask, block)
+        pattern = _same(masks.blockwise, block_mask, block)
     else:
         wanted = tuple(-(-x.shape[-2] // block) for x in (query, key))
         if tuple(block_mask.shape) != wanted:
