@@ -16,7 +16,7 @@ cases = {(10, 512): 3000, (512, 64): 400}  # (n, d_k): rows
 norms = {}
 for (n, d_k), rows in cases.items():
     raw = np.stack([rng.standard_normal((n, d_k)) @ rng.standard_normal(d_k) for _ in range(rows)])  # (rows, n)
-    for name, scale in (("no scaling", 1.0), ("1/√d_k", d_k**-0.5)):
+    for name, scale in (("no scaling", 1.0), ("1/√dₖ", d_k**-0.5)):
         w = ag.softmax(raw * scale)
         square = w**2  # the Jacobian is diag(w) - w wᵀ: its norm without building it
         beside = square * (square.sum(axis=-1, keepdims=True) - square)
@@ -27,13 +27,13 @@ fig = plot.figure(
     title="Without scaling most gradients of short rows are tiny, and those of long rows are large",
     caption=(
         "Share of rows whose softmax Jacobian has a Frobenius norm below x; the dots mark the means. "
-        f"{cases[10, 512]:,} rows for n = 10, d_k = 512 and {cases[512, 64]:,} for n = 512, d_k = 64, seed 0."
+        f"{cases[10, 512]:,} rows for n = 10, dₖ = 512 and {cases[512, 64]:,} for n = 512, dₖ = 64, seed 0."
     ),
     size=(4.8, 5.6),
 )
 axes = fig.subplots(2, 1, sharex=True)
 for ax, (n, d_k) in zip(axes, cases, strict=True):
-    for name, ink in (("no scaling", plot.KEY), ("1/√d_k", plot.QUERY)):
+    for name, ink in (("no scaling", plot.KEY), ("1/√dₖ", plot.QUERY)):
         values = np.sort(norms[n, d_k, name])
         share = np.arange(1, len(values) + 1) / len(values)
         ax.plot(values, share, color=ink)
@@ -44,13 +44,13 @@ for ax, (n, d_k) in zip(axes, cases, strict=True):
     ax.set(xscale="log", xlim=(1e-6, 1), ylim=(0, 1.02), yticks=[0, 0.5, 1], yticklabels=["0", "half", "all"])
     ax.grid(True, axis="y")
     ax.spines["left"].set_visible(False)
-    ax.set_title(f"n = {n}, d_k = {d_k}: share of rows below x", fontweight="bold")
+    ax.set_title(f"n = {n}, dₖ = {d_k}: share of rows below x", fontweight="bold")
 axes[-1].set_xlabel("x, norm of the softmax Jacobian of a row")
 plot.describe(
     fig,
     "Histograms of the softmax Jacobian norm per row. "
     + " ".join(
-        f"n = {n}, d_k = {d_k}, {name}: mean {values.mean():.3f}, median {np.median(values):.2g}, "
+        f"n = {n}, dₖ = {d_k}, {name}: mean {values.mean():.3f}, median {np.median(values):.2g}, "
         f"{np.mean(values < 0.01):.0%} of rows below 0.01."
         for (n, d_k, name), values in norms.items()
     ),

@@ -14,8 +14,8 @@ from attn_guide import plot
 rng = np.random.default_rng(0)
 n, rows = 10, 1000
 widths = np.array([4, 8, 16, 32, 64, 128, 256, 512])
-scales = {"no scaling": lambda d: 1.0, "1/√d_k": lambda d: d**-0.5, "1/d_k": lambda d: 1.0 / d}
-inks = {"no scaling": plot.KEY, "1/√d_k": plot.QUERY, "1/d_k": plot.VALUE}
+scales = {"no scaling": lambda d: 1.0, "1/√dₖ": lambda d: d**-0.5, "1/dₖ": lambda d: 1.0 / d}
+inks = {"no scaling": plot.KEY, "1/√dₖ": plot.QUERY, "1/dₖ": plot.VALUE}
 
 top = {name: [] for name in scales}
 entropy = {name: [] for name in scales}
@@ -32,7 +32,7 @@ for d_k in widths:
 
 fig = plot.figure(
     "concepts-saturation",
-    title="Only 1/√d_k keeps the weights alike at every width",
+    title="Only 1/√dₖ keeps the weights alike at every width",
     caption=(
         f"{rows:,} rows of n = {n} random scores for each width, seed 0. Top: mean largest weight. Middle: "
         "mean entropy as a "
@@ -46,14 +46,14 @@ for ax, values, what in zip(
     axes, (top, entropy, gradient), ("largest weight", "entropy / log n", "Jacobian norm, median"), strict=True
 ):
     plot.curve(
-        ax, widths, values, colours=inks, log="x", ticks=widths, ylabel=what, xlabel="d_k" if ax is axes[-1] else ""
+        ax, widths, values, colours=inks, log="x", ticks=widths, ylabel=what, xlabel="dₖ" if ax is axes[-1] else ""
     )
     ax.set_ylim(0, None)
 plot.describe(
     fig,
-    "Three line charts against d_k from 4 to 512. "
+    "Three line charts against dₖ from 4 to 512. "
     + " ".join(
-        f"{name}: at d_k = 512 the largest weight is {top[name][-1]:.2f}, entropy {entropy[name][-1]:.2f} of "
+        f"{name}: at dₖ = 512 the largest weight is {top[name][-1]:.2f}, entropy {entropy[name][-1]:.2f} of "
         "its maximum, "
         f"median Jacobian norm {gradient[name][-1]:.4f}."
         for name in scales

@@ -25,11 +25,11 @@ def normal(x):
 
 fig = plot.figure(
     "concepts-score-distribution",
-    title="Before scaling the spread grows as √d_k; after it, every d_k has the same",
+    title="Before scaling the spread grows as √dₖ; after it, every dₖ has the same",
     caption=(
         f"{samples:,} dot products of two vectors with independent standard normal components for each width, "
         "seed 0. "
-        "Left as they are, right divided by √d_k; the vertical lines mark two standard deviations, the dashed "
+        "Left as they are, right divided by √dₖ; the vertical lines mark two standard deviations, the dashed "
         "curve is "
         "the standard normal density."
     ),
@@ -41,12 +41,12 @@ for row, d_k in zip(axes, widths, strict=True):
     _, before = plot.distribution(row[0], products[d_k], limits=(-105, 105), sigmas=())
     _, after = plot.distribution(row[1], products[d_k] / np.sqrt(d_k), limits=(-7, 7), sigmas=(), density=normal)
     deviations[d_k] = before, after
-    for ax, deviation, name in zip(row, (before, after), (f"d_k = {d_k}", "scaled"), strict=True):
+    for ax, deviation, name in zip(row, (before, after), (f"dₖ = {d_k}", "scaled"), strict=True):
         ax.set_title(f"{name}: ±2σ is ±{2 * deviation:.1f}", color=plot.SCORES, fontweight="bold")
         for side in (-2, 2):
             ax.axvline(side * deviation, color=plot.INK, linewidth=1.0, linestyle=(0, (2, 2)))
 plot.describe(
     fig,
     "Histograms of dot products, before and after division by the square root of d_k. "
-    + " ".join(f"d_k = {d}: standard deviation {a:.1f} before, {b:.2f} after." for d, (a, b) in deviations.items()),
+    + " ".join(f"dₖ = {d}: standard deviation {a:.1f} before, {b:.2f} after." for d, (a, b) in deviations.items()),
 )

@@ -27,7 +27,7 @@ fig = plot.figure(
     "concepts-shared-projection",
     title="Shared projections make scores symmetric and weights selfish, not symmetric",
     caption=(
-        f"{n} random tokens, `d_model = d_k = {d}`, seed 0. With one projection the scores are symmetric, the "
+        f"{n} random tokens, `d_model = dₖ = {d}`, seed 0. With one projection the scores are symmetric, the "
         "weights "
         f"differ by up to {apart:.2f} across the diagonal, and a token gives itself "
         f"{diagonal['shared, K = Q']:.2f} on average; "

@@ -11,8 +11,8 @@ import numpy as np
 from attn_guide import experiments, plot
 
 d_k, steps, seeds = 64, 300, (0, 1, 2, 3, 4)
-scales = {"no scaling": 1.0, "1/√d_k": d_k**-0.5, "1/d_k": 1.0 / d_k}
-inks = {"no scaling": plot.KEY, "1/√d_k": plot.QUERY, "1/d_k": plot.VALUE}
+scales = {"no scaling": 1.0, "1/√dₖ": d_k**-0.5, "1/dₖ": 1.0 / d_k}
+inks = {"no scaling": plot.KEY, "1/√dₖ": plot.QUERY, "1/dₖ": plot.VALUE}
 rates = {"sgd": (0.03, 0.1, 0.3, 1.0), "adam": (0.001, 0.003, 0.01, 0.03)}
 titles = {"sgd": "gradient descent", "adam": "Adam"}
 
@@ -28,7 +28,7 @@ fig = plot.figure(
     "concepts-training",
     title="All three scales learn; without scaling slowest, and least evenly",
     caption=(
-        f"`experiments.train_retrieval`: one layer, d_model = 32, d_k = {d_k}, seeds 0 to 4. Top: loss of each "
+        f"`experiments.train_retrieval`: one layer, d_model = 32, dₖ = {d_k}, seeds 0 to 4. Top: loss of each "
         "scale at its "
         "own best rate, smoothed over 10 steps, mean and range over the seeds. Bottom: loss averaged over all "
         f"{steps} steps against the learning rate; a missing point is a rate at which some seed diverged."
