@@ -493,6 +493,8 @@ def test_weights_that_are_often_printed(claim):
     """The softmax of 1.2, 2.5, 0.8, 1.5; and 0.2, 0.5, 0.3 sharpened and flattened by a temperature."""
     weights = ag.softmax([1.2, 2.5, 0.8, 1.5])
     claim.above("distance from the printed .18, .42, .12, .28", np.abs(weights - [0.18, 0.42, 0.12, 0.28]).max(), 0.1)
+    ratios = np.log(weights[:, None] / weights) - np.subtract.outer([1.2, 2.5, 0.8, 1.5], [1.2, 2.5, 0.8, 1.5])
+    claim.below("log ratio of two weights minus the difference of their scores", np.abs(ratios).max(), 1e-12)
     scores = np.log([0.2, 0.5, 0.3])
     taus = np.geomspace(0.01, 100, 2000)
     tempered = np.stack([ag.softmax(scores, temperature=t) for t in taus])  # (2000, 3)
