@@ -50,6 +50,20 @@ def test_the_size_of_tiles_leaves_no_trace(found, tiling, what):
     assert found["tilings"][tiling][what] < tolerance("window and causal")
 
 
+@pytest.mark.parametrize(
+    ("case", "full", "masked"),
+    [
+        ("dense", 36, 0),  # all of 6 x 6
+        ("causal", 15, 6),  # half, and the diagonal
+        ("narrow window", 0, 15),  # 20 back: two tiles before the row's own, none of which all 16 rows see in full
+        ("window", 5, 13),  # 40 back: three tiles before the row's own, one of them seen in full by all 16 rows
+        ("ragged", 15, 6),  # rows and keys that are not there are behind the mask that the diagonal needs anyway
+    ],
+)
+def test_only_tiles_that_are_seen_are_visited(found, case, full, masked):
+    assert found["tiles"][case] == [full, masked]
+
+
 def test_rows_that_see_nothing_give_zeros(found):
     assert found["empty rows"] == {"out": 0.0, "dq": 0.0}
     assert found["lse of empty rows"] == "-inf"

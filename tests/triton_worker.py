@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from attn_guide import masks
+from attn_guide.torch import triton_flash
 from attn_guide.torch.triton_flash import flash_attention
 
 F32, F16 = torch.float32, torch.float16
@@ -46,6 +47,15 @@ CASES = {
 
 #: The same call with other tiles: what is checked is that the tiling leaves no trace.
 TILINGS = {"16 x 32": (16, 32), "32 x 16": (32, 16), "64 x 64": (64, 64)}
+
+#: Calls whose tiles are counted: n, what flash_attention is told. The appendix on the kernel counts the same.
+VISITS = {
+    "dense": (96, {}),
+    "causal": (96, {"is_causal": True}),
+    "narrow window": (96, {"window": (20, 0)}),
+    "window": (96, {"window": (40, 0)}),
+    "ragged": (90, {"is_causal": True}),
+}
 
 
 def draw(case):
@@ -87,6 +97,21 @@ def written_out(case):
     return {"out": out.detach(), "lse": lse.detach(), "dq": dq, "dk": dk, "dv": dv}
 
 
+def visited(n, options):
+    """How many tiles of 16 x 16 a call visits without a mask and with one."""
+    seen, step = {True: 0, False: 0}, triton_flash._forward_tile
+
+    def counting(*arguments):
+        seen[arguments[-1]] += 1
+        return step(*arguments)
+
+    triton_flash._forward_tile = counting
+    x = torch.zeros(n, 16)
+    flash_attention(x, x, x, block_q=16, block_k=16, **options)
+    triton_flash._forward_tile = step
+    return seen[False], seen[True]
+
+
 def distance(x, y):
     """The largest difference, as a share of the largest entry or of one; infinities have to agree."""
     assert torch.equal(x.isfinite(), y.isfinite())
@@ -115,6 +140,7 @@ def main():
             name: {what: distance(x, expected[tiled][what]) for what, x in kernel(tiled, tiles).items()}
             for name, tiles in TILINGS.items()
         },
+        "tiles": {name: visited(n, options) for name, (n, options) in VISITS.items()},
         "bfloat16": refused,
         "batches": batches(),
     }
