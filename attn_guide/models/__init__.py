@@ -5,9 +5,11 @@ Importing ``attn_guide`` does not import this package, and so does not need torc
 """
 
 from .bahdanau import AdditiveAttention, Bahdanau
+from .glimpse import Digits, Glimpse, Looks, digit_images
 from .gpt import GPT, TextModel, corpus
 from .induction import RepeatedSequences, head_scores
 from .layers import Block, MultiHeadAttention
+from .longformer import FarAnswers, Longformer, LongformerAttention
 from .luong import Luong, LuongAttention
 from .pairs import Pairs, Vocabulary, dates, german_pieces, number_lists, numbers
 from .registry import load, names, recipe
@@ -23,7 +25,13 @@ __all__ = [
     "Bahdanau",
     "Block",
     "CheckpointError",
+    "Digits",
     "Experiment",
+    "FarAnswers",
+    "Glimpse",
+    "Longformer",
+    "LongformerAttention",
+    "Looks",
     "Luong",
     "LuongAttention",
     "MultiHeadAttention",
@@ -41,6 +49,7 @@ __all__ = [
     "cache_folder",
     "corpus",
     "dates",
+    "digit_images",
     "exact_match",
     "fit",
     "german_pieces",

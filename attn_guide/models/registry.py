@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from . import bahdanau, gpt, induction, luong, transformer, two_pattern
+from . import bahdanau, glimpse, gpt, induction, longformer, luong, transformer, two_pattern
 from .train import Recipe, Trained, fit
 
 __all__ = ["load", "names", "recipe"]
 
-_RECIPES = {
-    recipe.name: recipe
-    for module in (bahdanau, luong, transformer, induction, two_pattern, gpt)
-    for recipe in module.RECIPES
-}
+_MODULES = (bahdanau, luong, transformer, two_pattern, induction, gpt, longformer, glimpse)
+_RECIPES = {recipe.name: recipe for module in _MODULES for recipe in module.RECIPES}
 
 
 def names() -> tuple[str, ...]:
