@@ -47,6 +47,7 @@ extensions = [
     "guide_ext.errata",
     "guide_ext.figures",
     "guide_ext.mathml",
+    "guide_ext.parity",
     "guide_ext.prose",
     "guide_ext.site",
 ]

@@ -24,7 +24,7 @@ MASKS = {
     "longformer": ag.longformer(2, [0, 4]),
     "documents by batch": ag.document([[0, 0, 0, 1, 1, 1, 1, 2, 2], [0, 1, 1, 1, 2, 2, 2, 2, 2]]),
     "by head": ag.per_head([ag.causal, ag.full, ag.sliding_window(1, 0), ag.strided(2)]),
-    "empty rows": ag.sliding_window(3, 0) & ~ag.prefix(4),
+    "empty rows": ag.sliding_window(3, 0) & ~ag.sinks(4),
     "function": lambda b, h, q_idx, kv_idx: (q_idx + kv_idx + b + h) % 3 != 0,
 }
 
@@ -257,7 +257,7 @@ LONG = {
     "bigbird": ag.bigbird(640, 64, random_blocks=1, rng=np.random.default_rng(0)),
     "documents": ag.document(np.repeat([[0, 1, 2, 3, 4], [0, 0, 0, 4, 4]], 128, axis=1)),
     "by head": ag.per_head([ag.sliding_window(9, 9), ag.sinks(3), ag.block_local(50), ag.sliding_window(0, 200)]),
-    "empty rows": ag.sliding_window(30, 0) & ~ag.prefix(200),
+    "empty rows": ag.sliding_window(30, 0) & ~ag.sinks(200),
 }
 
 
@@ -446,7 +446,7 @@ def test_bad_input_is_named(change, error, message):
 @pytest.mark.slow
 def test_flex_attention_on_the_cpu_gives_what_the_reference_gives():
     q, k, v = inputs(lead=(1,), h=2, h_kv=1, n=300, m=300, d_k=16, d_v=16, dtype=torch.float32)
-    options = {"mask_mod": ag.sliding_window(64, 0) & ~ag.prefix(20), "softcap": 3.0, "enable_gqa": True}
+    options = {"mask_mod": ag.sliding_window(64, 0) & ~ag.sinks(20), "softcap": 3.0, "enable_gqa": True}
     agree(at.attention(q, k, v, **options, backend="flex"), reference(q, k, v, **options), 2e-6)
 
 
