@@ -8,10 +8,12 @@ import torch
 
 from attn_guide import _pool
 
-from . import decode, dense, flash, linear, sparse
+from . import decode, dense, flash, linear, sparse, torch_dispatch
 from .common import machine, save, table
 
-TOPICS = {module.__name__.rpartition(".")[2]: module for module in (flash, dense, sparse, linear, decode)}
+TOPICS = {
+    module.__name__.rpartition(".")[2]: module for module in (flash, dense, sparse, linear, decode, torch_dispatch)
+}
 
 
 def main() -> int:

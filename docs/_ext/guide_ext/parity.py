@@ -160,7 +160,7 @@ def _attention(
 
     backend = f", backend={forced['backend']!r}" if forced else ""
     return Case(
-        "Scaled dot-product attention",
+        "Dot-product attention",
         label + backend,
         lambda q, k, v: at.scaled_dot_product_attention(q, k, v, **options(q, k), **forced),
         reference,
@@ -314,6 +314,10 @@ def _worst(found: list[Error]) -> Error:
     return max(found, key=lambda e: e.error / e.bound)
 
 
+def _cell(e: Error) -> str:
+    return f"{e.error:.2f} / {e.bound:.3g}".replace(" ", "\u00a0")
+
+
 class ParityTable(SphinxDirective):
     """The table, measured when the page is read, and again whenever the package or this module has changed."""
 
@@ -329,10 +333,8 @@ class ParityTable(SphinxDirective):
             if not row.holds:
                 where = f"{row.case.mechanism}, {row.case.mask}"
                 logger.warning("parity: %s: an error beyond its bound", where, location=self.get_location())
-            cells = [f"{row.cpu[dtype].error:.2f} / {row.cpu[dtype].bound:.2f}" for dtype in DTYPES]
-            gpu = "not run" if row.cuda is None else max(row.cuda.values(), key=lambda e: e.error / e.bound)
-            if isinstance(gpu, Error):
-                gpu = f"{gpu.error:.2f} / {gpu.bound:.2f}"
+            cells = [_cell(row.cpu[dtype]) for dtype in DTYPES]
+            gpu = "not run" if row.cuda is None else _cell(_worst(list(row.cuda.values())))
             lines.append(f"| {row.case.mechanism} | {row.case.mask} | {row.backend} | {' | '.join(cells)} | {gpu} |")
         return self.parse_text_to_nodes("\n".join(lines))
 
