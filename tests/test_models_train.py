@@ -311,7 +311,7 @@ def test_the_command_line_reports_errors_in_a_sentence(only_line, capsys):
     assert command_line.main(["train", "circle"]) == 1
     assert capsys.readouterr().err == "error: name is 'circle'; wanted one of line\n"
     assert command_line.main(["draw", "line"]) == 1
-    assert "line is no translator" in capsys.readouterr().err
+    assert "error: this model has no maps of attention to draw" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         command_line.main(["train", "line", "--seed", "x"])
     assert "'x' is no seed; wanted a whole number of at least 0" in capsys.readouterr().err
@@ -332,3 +332,29 @@ def test_the_command_line_is_interrupted_politely(only_line, monkeypatch, capsys
 def test_a_matrix_is_drawn_as_text():
     text = command_line.matrix_text(np.array([[0.999, 0.001], [0.25, 0.75]]), ["ein", "und"], ["one", "hundred"])
     assert text.splitlines() == ["        one hundred", "ein     100        ", "und      25      75"]
+
+
+#: Recipes shortened to one step, one of each kind of experiment, and how many maps each draws.
+MAPS = {
+    "bahdanau": 1, "luong-local-p": 1, "transformer": 8, "induction": 8, "two-patterns-2-heads": 2, "gpt": 8,
+    "glimpse-hard": 4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_every_kind_of_model_is_drawn(name, tmp_path):
+    pytest.importorskip("num2words")
+    trained = fit(models.recipe(name).with_settings(steps=1, batch=2), folder=tmp_path, progress=None)
+    maps = trained.experiment.maps()
+    assert len(maps) == MAPS[name]
+    for found in maps:
+        assert found.weights.shape == (len(found.rows), len(found.columns))
+        whole = found.weights.sum() if name == "glimpse-hard" else found.weights.sum(axis=-1)
+        if name == "luong-local-p":
+            assert (whole <= 1 + 1e-5).all()
+        else:
+            np.testing.assert_allclose(whole, 1, rtol=1e-5)
+    if name in ("induction", "two-patterns-2-heads", "glimpse-hard"):
+        with pytest.raises(ValueError, match="text is 'one'; this model reads no text"):
+            trained.experiment.maps("one")
+    assert command_line._draw(trained, None).count("in percent") == len(maps)

@@ -8,20 +8,21 @@ from .bahdanau import AdditiveAttention, Bahdanau
 from .glimpse import Digits, Glimpse, Looks, digit_images
 from .gpt import GPT, TextModel, corpus
 from .induction import RepeatedSequences, head_scores
-from .layers import Block, MultiHeadAttention
+from .layers import Block, MultiHeadAttention, rope, sinusoidal
 from .longformer import FarAnswers, Longformer, LongformerAttention
 from .luong import Luong, LuongAttention
 from .pairs import Pairs, Vocabulary, dates, german_pieces, number_lists, numbers
 from .registry import load, names, recipe
-from .train import CheckpointError, Experiment, Recipe, Trained, cache_folder, fit, read_checkpoint
+from .train import AttentionMap, CheckpointError, Experiment, Recipe, Trained, cache_folder, fit, read_checkpoint
 from .transformer import Transformer
-from .translate import Alignment, Translation, Translator, exact_match
+from .translate import Alignment, Translation, Translator, attend, exact_match
 from .two_pattern import OneLayer, TwoPatterns
 
 __all__ = [
     "GPT",
     "AdditiveAttention",
     "Alignment",
+    "AttentionMap",
     "Bahdanau",
     "Block",
     "CheckpointError",
@@ -46,6 +47,7 @@ __all__ = [
     "Translator",
     "TwoPatterns",
     "Vocabulary",
+    "attend",
     "cache_folder",
     "corpus",
     "dates",
@@ -60,4 +62,6 @@ __all__ = [
     "numbers",
     "read_checkpoint",
     "recipe",
+    "rope",
+    "sinusoidal",
 ]

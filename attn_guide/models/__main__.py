@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
 
 import numpy as np
 
 from . import registry
 from .train import CheckpointError, Trained, cache_folder, fit
-from .translate import Translation
-
-_EXAMPLES = {
-    "numbers": "seven thousand four hundred and sixty two",
-    "lists": "forty two , seven , ninety one",
-    "dates": "friday march 15 1 9 4 8",
-}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,7 +26,9 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--fresh", action="store_true", help="train again even what is trained")
     draw = commands.add_parser("draw", help="print what a model attends to")
     draw.add_argument("name", metavar="NAME")
-    draw.add_argument("text", nargs="?", metavar="TEXT", help="a sentence in the source language, in quotes")
+    draw.add_argument(
+        "text", nargs="?", metavar="TEXT", help="what it reads, in quotes; an example where none is given"
+    )
     draw.add_argument("--seed", type=_natural, default=0, help="0 where it is not given")
     return parser
 
@@ -70,18 +64,11 @@ def matrix_text(weights: np.ndarray, rows: list[str], columns: list[str]) -> str
 
 
 def _draw(trained: Trained, text: str | None) -> str:
-    experiment: Any = trained.experiment
-    if not isinstance(experiment, Translation):
-        raise ValueError(f"{trained.name} is no translator; draw knows only those")
-    source = text or _EXAMPLES[str(registry.recipe(trained.name).settings["pairs"])]
-    found = experiment.align(source)
-    lines = [f"{source} -> {' '.join(found.target[:-1])}", "weights in percent; rows: the word predicted", ""]
-    maps = found.weights.reshape(-1, *found.weights.shape[-2:])
-    for index, weights in enumerate(maps):
-        if len(maps) > 1:
-            lines.append(f"layer and head {np.unravel_index(index, found.weights.shape[:-2])}")
-        lines.append(matrix_text(weights, found.target, found.source))
-    return "\n".join(lines)
+    parts = [
+        f"{found.title}, in percent\n{matrix_text(found.weights, found.rows, found.columns)}"
+        for found in trained.experiment.maps(text)
+    ]
+    return "\n\n".join(parts)
 
 
 def main(arguments: list[str] | None = None) -> int:

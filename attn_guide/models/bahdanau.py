@@ -13,7 +13,7 @@ from .pairs import PAD
 from .train import Recipe
 from .translate import Translation, Translator, attend
 
-__all__ = ["RECIPES", "AdditiveAttention", "Bahdanau"]
+__all__ = ["AdditiveAttention", "Bahdanau"]
 
 
 class AdditiveAttention(nn.Module):

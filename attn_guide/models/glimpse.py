@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .._checks import check_choice
-from .train import Experiment, Recipe
+from .train import AttentionMap, Experiment, Recipe, no_text
 
-__all__ = ["RECIPES", "Digits", "Glimpse", "Looks", "digit_images"]
+__all__ = ["Digits", "Glimpse", "Looks", "digit_images"]
 
 _KINDS = ("soft", "hard", "gumbel", "straight-through")
 
@@ -253,6 +253,14 @@ class Digits(Experiment):
         weights = found.weights.unflatten(-1, (grid, grid))
         answers = found.logits.argmax(dim=-1)
         return self.test_images[:count].numpy(), weights.numpy(), self.test_labels[:count].numpy(), answers.numpy()
+
+    def maps(self, text: str | None = None) -> list[AttentionMap]:
+        """Return where each look at the first held-out image goes, laid out as the image is."""
+        no_text(text)
+        _, weights, labels, answers = self.look(1)
+        names = [str(place) for place in range(weights.shape[-1])]
+        title = f"a {labels[0]} taken for a {answers[0]}"
+        return [AttentionMap(f"{title}, look {i + 1}", w, names, names) for i, w in enumerate(weights[0])]
 
 
 def _start(settings: Mapping[str, Any], seed: int) -> Digits:

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from .._checks import check_integer, check_positive
 from .layers import Block
-from .train import Experiment, Recipe
+from .train import AttentionMap, Experiment, Recipe
 
-__all__ = ["GPT", "RECIPES", "TextModel", "corpus"]
+__all__ = ["GPT", "TextModel", "corpus"]
 
 Cache = list[tuple[Tensor, Tensor]]
 
@@ -308,6 +308,16 @@ class TextModel(Experiment):
         """Return the attention weights over a text, shape (layers, heads, n, n)."""
         with torch.no_grad():
             return self.model(self.encode(text)[None])[2][0].numpy()
+
+    def maps(self, text: str | None = None) -> list[AttentionMap]:
+        """Return the attention of every layer and head over a text."""
+        text = text or "for x in y"
+        names = [repr(character)[1:-1] for character in text]
+        weights = self.text_attention(text)
+        return [
+            AttentionMap(f"layer {layer}, head {head}", weights[layer, head], names, names)
+            for layer, head in np.ndindex(*weights.shape[:2])
+        ]
 
 
 def _start(settings: Mapping[str, Any], seed: int) -> TextModel:

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from .gpt import GPT
 from .layers import Block
-from .train import Experiment, Recipe
+from .train import AttentionMap, Experiment, Recipe, no_text
 
-__all__ = ["RECIPES", "RepeatedSequences", "head_scores"]
+__all__ = ["RepeatedSequences", "head_scores"]
 
 
 def head_scores(weights: Tensor, half: int) -> dict[str, np.ndarray]:
@@ -152,6 +152,18 @@ class RepeatedSequences(Experiment):
         for layer, losses in enumerate(alone):
             found[f"without_layer_{layer}"] = self.without(*((layer, head) for head in range(len(losses))))
         return found
+
+    @torch.no_grad()
+    def maps(self, text: str | None = None) -> list[AttentionMap]:
+        """Return the attention of every layer and head over one short sequence that is said twice."""
+        no_text(text)
+        sequence = self.draw(1, self.shortest, torch.Generator().manual_seed(10_002))
+        names = [str(token) for token in sequence[0].tolist()]
+        weights = self.model(sequence)[2][0].numpy()
+        return [
+            AttentionMap(f"layer {layer}, head {head}", weights[layer, head], names, names)
+            for layer, head in np.ndindex(*weights.shape[:2])
+        ]
 
 
 def _start(settings: Mapping[str, Any], seed: int) -> RepeatedSequences:

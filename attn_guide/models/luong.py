@@ -14,7 +14,7 @@ from .pairs import PAD
 from .train import Recipe
 from .translate import Translation, Translator
 
-__all__ = ["RECIPES", "Luong", "LuongAttention"]
+__all__ = ["Luong", "LuongAttention"]
 
 _SCORES = ("dot", "general", "concat")
 _REACHES = ("global", "local-m", "local-p")

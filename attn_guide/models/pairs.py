@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["PAD", "START", "STOP", "Pairs", "Vocabulary", "dates", "german_pieces", "number_lists", "numbers"]
+__all__ = ["Pairs", "Vocabulary", "dates", "german_pieces", "number_lists", "numbers"]
 
 #: The tokens that every vocabulary starts with: filling after the end, before the first word, after the last word.
 PAD, START, STOP = 0, 1, 2

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 import torch
@@ -30,7 +30,16 @@ from torch import Tensor, nn
 
 from .._checks import check_integer
 
-__all__ = ["CheckpointError", "Experiment", "Recipe", "Trained", "cache_folder", "fit", "read_checkpoint"]
+__all__ = [
+    "AttentionMap",
+    "CheckpointError",
+    "Experiment",
+    "Recipe",
+    "Trained",
+    "cache_folder",
+    "fit",
+    "read_checkpoint",
+]
 
 _MAGIC = b"attn_guide checkpoint 1\n"
 #: Seconds between two checkpoints of a run that is still going.
@@ -39,6 +48,21 @@ _SAVE_EVERY = 10.0
 
 class CheckpointError(RuntimeError):
     """A checkpoint that will not be used, and why."""
+
+
+class AttentionMap(NamedTuple):
+    """A matrix of attention weights with the names of its rows (what asks) and columns (what is looked at)."""
+
+    title: str
+    weights: np.ndarray
+    rows: list[str]
+    columns: list[str]
+
+
+def no_text(text: str | None) -> None:
+    """Raise unless ``text`` is None: for models that read no text."""
+    if text is not None:
+        raise ValueError(f"text is {text!r}; this model reads no text")
 
 
 class Experiment:
@@ -62,6 +86,16 @@ class Experiment:
     def evaluate(self) -> dict[str, float]:
         """Return what to record at the end, on data that the training did not see; called like ``measure``."""
         return {}
+
+    def maps(self, text: str | None = None) -> list[AttentionMap]:
+        """Return what the trained model attends to, on ``text`` where it reads text, or on an example of its own.
+
+        Raises
+        ------
+        ValueError
+            If the model reads no text and one is given, or cannot read this one.
+        """
+        raise ValueError("this model has no maps of attention to draw")
 
 
 @dataclass(frozen=True)

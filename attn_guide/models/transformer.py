@@ -14,7 +14,7 @@ from .pairs import PAD, START
 from .train import Recipe
 from .translate import Translation, Translator
 
-__all__ = ["RECIPES", "Transformer"]
+__all__ = ["Transformer"]
 
 KeysValues = tuple[Tensor, Tensor]
 
@@ -155,7 +155,7 @@ def _start(settings: Mapping[str, Any], seed: int) -> Translation:
 
 _SETTINGS = {
     "pairs": "numbers", "width": 64, "layers": 2, "heads": 4, "hidden": 128, "dropout": 0.0, "batch": 64,
-    "steps": 300, "lr": 3e-3, "warmup": 30, "clip": 1.0, "measure_every": 50,
+    "steps": 200, "lr": 3e-3, "warmup": 20, "clip": 1.0, "measure_every": 50,
 }  # fmt: skip
 
 #: What ``models.load`` finds here.

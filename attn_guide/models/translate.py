@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .pairs import PAD, START, STOP, Pairs, dates, number_lists, numbers
-from .train import Experiment
+from .train import AttentionMap, Experiment
 
 __all__ = ["Alignment", "Translation", "Translator", "attend", "exact_match"]
 
@@ -233,12 +233,25 @@ class Translation(Experiment):
             If a word is not in the vocabulary or the model has no attention.
         """
         words = source.split()
+        if not words:
+            raise ValueError("source is empty; wanted at least one word")
         written, weights = self.model.translate(self.pairs.source.encode([words]), 2 * len(words) + 8)
         if weights is None:
             raise ValueError("this model has no attention, so that it has no alignment")
         target = [self.pairs.target.words[i] for i in written[0].tolist()]
         read = ["<start>"] * self.reads_behind + target
         return Alignment([*words, "<stop>"], target, read[: len(target)], weights[0].numpy(), reference.split())
+
+    def maps(self, text: str | None = None) -> list[AttentionMap]:
+        """Return the alignment of a sentence; of each layer and head for the Transformer."""
+        found = self.align(text if text is not None else " ".join(self.pairs.tests["held_out"][0][0]))
+        title = f"{' '.join(found.source[:-1])} -> {' '.join(found.target[:-1])}"
+        if found.weights.ndim == 2:
+            return [AttentionMap(f"{title} (rows: the word predicted)", found.weights, found.target, found.source)]
+        return [
+            AttentionMap(f"{title}, layer {layer}, head {head}", found.weights[layer, head], found.target, found.source)
+            for layer, head in np.ndindex(*found.weights.shape[:2])
+        ]
 
 
 def _trim(rows: Tensor) -> Tensor:

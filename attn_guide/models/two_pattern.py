@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .._checks import check_integer
-from .train import Experiment, Recipe
+from .train import AttentionMap, Experiment, Recipe, no_text
 
-__all__ = ["RECIPES", "OneLayer", "TwoPatterns"]
+__all__ = ["OneLayer", "TwoPatterns"]
 
 
 class OneLayer(nn.Module):
@@ -136,6 +136,12 @@ class TwoPatterns(Experiment):
     def attention(self) -> Tensor:
         """Return the weights of each head, averaged over the test sequences: shape (heads, n, n)."""
         return self.model(self._test)[1].mean(dim=0)
+
+    def maps(self, text: str | None = None) -> list[AttentionMap]:
+        """Return the mean weights of each head, position by position."""
+        no_text(text)
+        names = [str(place) for place in range(self.length)]
+        return [AttentionMap(f"head {h}", w, names, names) for h, w in enumerate(self.attention().numpy())]
 
 
 def _start(settings: Mapping[str, Any], seed: int) -> TwoPatterns:
