@@ -226,6 +226,7 @@ def _resolve_alias(
     for candidate, mode in (
         (f"attn_guide.{path}", exact),
         (f"attn_guide.{path.rpartition('.')[2]}", exact),
+        (re.sub(r"\.\w+(\.\w+)$", r"\1", f"attn_guide.{path}"), exact),  # a package hands on what a module of it has
         (path, fuzzy),
     ):
         found = {entry.node_id: (name, entry) for name, entry in _find(env, candidate, mode)}
