@@ -203,7 +203,7 @@ def _start(settings: Mapping[str, Any], seed: int) -> FarAnswers:
 
 _SETTINGS = {
     "letters": 8, "digits": 8, "length": 64, "width": 32, "layers": 2, "heads": 2, "window": 8, "global_tokens": 1,
-    "batch": 32, "steps": 150, "lr": 5e-3, "warmup": 20, "clip": 1.0, "measure_every": 50,
+    "batch": 32, "steps": 200, "lr": 5e-3, "warmup": 20, "clip": 1.0, "measure_every": 50,
 }  # fmt: skip
 
 #: What ``models.load`` finds here.

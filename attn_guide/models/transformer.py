@@ -162,5 +162,5 @@ _SETTINGS = {
 RECIPES = (
     Recipe("transformer", "The Transformer, English to German number words.", _start, _SETTINGS),
     Recipe("transformer-dates", "The same, American to Hungarian dates.", _start, {**_SETTINGS, "pairs": "dates"}),
-    Recipe("transformer-lists", "The same, lists of numbers.", _start, {**_SETTINGS, "pairs": "lists"}),
+    Recipe("transformer-lists", "The same, lists of numbers.", _start, {**_SETTINGS, "pairs": "lists", "steps": 350}),
 )
