@@ -31,11 +31,18 @@ class Fault:
     what: str
     right: str
     wrong: str
+    tests: str = ""  # where they are not in the file that is named like the module
+
+    @property
+    def test_file(self) -> str:
+        return f"tests/test_{self.tests or self.module.replace('/', '_')}.py"
 
     @property
     def name(self) -> str:
         return f"{self.module}: {self.what}"
 
+
+_DISPATCH, _FUNCTIONAL = "torch_dispatch", "torch_functional"
 
 FAULTS = (
     # --- core
@@ -137,7 +144,9 @@ FAULTS = (
     # --- flash
     Fault("flash", "running sum not rescaled", "total *= rescale", "total *= 1.0"),
     Fault("flash", "running mix not rescaled", "mixed *= rescale[:, None]", "mixed *= 1.0"),
-    Fault("flash", "last visible tile dropped", "if tile.keys.start >= rows.stop:", "if tile.keys.start >= rows.start:"),
+    Fault(
+        "flash", "last visible tile dropped", "if tile.keys.start >= rows.stop:", "if tile.keys.start >= rows.start:"
+    ),
     Fault("flash", "wrong key/value head", "at[-1] // self.group)", "at[-1] % self.group)"),
     Fault("flash", "log-sum without the maximum", "lse + _finite(top)", "lse + 0 * _finite(top)"),
     Fault("flash", "backward without the row term", "grad_out @ tile.value.T - delta", "grad_out @ tile.value.T"),
@@ -202,6 +211,109 @@ FAULTS = (
     Fault("measure", "one width for keys and values", "weighted_sum=h * pairs * d_v", "weighted_sum=h * pairs * d_k"),
     Fault("measure", "projections without the output", " + n * h * d_v * d_model,", ","),
     Fault("measure", "slope upside down", "slope = (u @ v) / spread", "slope = spread / (u @ v)"),
+    # --- torch
+    Fault(
+        "torch/core",
+        "scale by d instead of its root",
+        "1.0 / sqrt(query.shape[-1])",
+        "1.0 / query.shape[-1]",
+        _DISPATCH,
+    ),
+    Fault(
+        "torch/core",
+        "causal hides the diagonal",
+        "columns > rows, -torch.inf",
+        "columns >= rows, -torch.inf",
+        _DISPATCH,
+    ),
+    Fault("torch/core", "empty rows average", ".masked_fill(empty, 0.0)\n", "\n", _DISPATCH),
+    Fault("torch/core", "no soft-cap afterwards", "p.softcap * torch.tanh", "torch.tanh", _DISPATCH),
+    Fault(
+        "torch/dispatch",
+        "float mask hides with zeros",
+        "mask.masked_fill(~allowed, -torch.inf)",
+        "mask.masked_fill(~allowed, 0.0)",
+    ),
+    Fault(
+        "torch/dispatch",
+        "causal forgotten beside a mask tensor",
+        "allowed = triangle if allowed is None else allowed & triangle",
+        "pass",
+    ),
+    Fault("torch/dispatch", "any flag is causal", 'is_causal or said == "causal"', "True"),
+    Fault(
+        "torch/flex",
+        "heads share the first head's mask",
+        "self.uses_h = _uses(mask, 1)",
+        "self.uses_h = False",
+        _DISPATCH,
+    ),
+    Fault(
+        "torch/flex",
+        "part blocks taken for full",
+        "every[:, :, start : start + step] = tiles.all(dim=-1).all(dim=-2)",
+        "every[:, :, start : start + step] = tiles.any(dim=-1).any(dim=-2)",
+        _DISPATCH,
+    ),
+    Fault("torch/flex", "every relative mask is causal", "np.array_equal(seen, offset <= 0)", "True", _DISPATCH),
+    Fault(
+        "torch/tiles",
+        "the last block of keys dropped",
+        "(blocks[0], blocks[-1] + 1)",
+        "(blocks[0], blocks[-1])",
+        _DISPATCH,
+    ),
+    Fault(
+        "torch/linear",
+        "state reads its own chunk",
+        "[..., :-1, :, :], (0, 0, 0, 0, 1, 0))",
+        ", (0, 0, 0, 0, 0, 0))",
+        _FUNCTIONAL,
+    ),
+    Fault("torch/linear", "the delta rule writes all", "now_b * (now_v - now_k @ state)", "now_b * now_v", _FUNCTIONAL),
+    Fault(
+        "torch/positions",
+        "rotation the wrong way",
+        "torch.cat([a * cos - b * sin",
+        "torch.cat([a * cos + b * sin",
+        _FUNCTIONAL,
+    ),
+    Fault(
+        "torch/selection",
+        "entmax gradient without the mean",
+        "return s * (grad - mean), None",
+        "return s * grad, None",
+        _FUNCTIONAL,
+    ),
+    Fault(
+        "torch/selection",
+        "reward differentiated with the wrong sign",
+        "return -(reward * chosen).mean()",
+        "return (reward * chosen).mean()",
+        _FUNCTIONAL,
+    ),
+    Fault(
+        "torch/sparse",
+        "global rows from the local projections",
+        "q, k, v = (local if own is None else own for",
+        "q, k, v = (local for",
+        _FUNCTIONAL,
+    ),
+    Fault("torch/cache", "window one too wide", "stored > at - self.window", "stored >= at - self.window"),
+    Fault(
+        "torch/cache",
+        "sinks overwritten",
+        "self.sinks + (position - self.sinks) % self.window",
+        "position % self.window",
+    ),
+    Fault(
+        "torch/nn",
+        "keys not rotated",
+        "q, k = self._rotate(q, None), self._rotate(k, None)",
+        "q = self._rotate(q, None)",
+    ),
+    Fault("torch/nn", "Gaussian twice as wide", "torch.exp(-2.0 *", "torch.exp(-0.5 *"),
+    Fault("torch/nn", "joined projection cut in another order", 'zip("qkv", joined', 'zip("kqv", joined'),
 )
 
 
@@ -233,7 +345,7 @@ def is_caught(fault: Fault) -> bool:
                 "-p",
                 "no:cacheprovider",
                 "--noconftest",
-                f"tests/test_{fault.module}.py",
+                fault.test_file,
             ],
             cwd=name,
             env={**os.environ, "OMP_NUM_THREADS": "1", "HYPOTHESIS_STORAGE_DIRECTORY": str(Path(name) / ".hypothesis")},
