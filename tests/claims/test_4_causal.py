@@ -787,3 +787,157 @@ def test_the_wrong_alignment_in_decoding(claim):
     right = ag.scaled_dot_product_attention(q, k, v, mask_mod=ag.causal_lower_right(1, 10))
     claim.check("right alignment less no mask at all", np.abs(right - ag.scaled_dot_product_attention(q, k, v)).max(),
                 expected=0.0, tolerance=1e-15, why="the newest token may see all")  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ a language model
+
+
+def held_out(experiment, length: int, count: int):
+    """Return windows (count, length + 1) of the text that the training left out: every tenth piece of 2,000."""
+    import torch
+
+    from attn_guide.models.gpt import corpus
+
+    text = corpus()
+    pieces = [text[i : i + 2000] for i in range(0, len(text) - 1999, 2000)][9::10]
+    windows = [p[i : i + length + 1] for p in pieces for i in range(0, len(p) - length, length + 1)]
+    return torch.stack([experiment.encode(window) for window in windows[:count]])
+
+
+def losses(experiment, rows, mask: ag.Mask) -> np.ndarray:
+    """Return the loss of each position of each window (count, length) when the model reads under a mask of its own."""
+    import torch
+
+    model, allowed = experiment.model, torch.from_numpy(mask.materialize(rows.shape[1] - 1))
+    found = []
+    with torch.no_grad():
+        for part in rows.split(20):
+            x = model.embedding(part[:, :-1]) * model.embedding.weight.shape[1] ** 0.5
+            for block in model.blocks:
+                x = block(x, allowed)[0]
+            logits = model.output(model.norm(x))
+            found.append(torch.nn.functional.cross_entropy(logits.mT, part[:, 1:], reduction="none"))
+    return torch.cat(found).numpy().astype(float)
+
+
+def standard_error(x: np.ndarray) -> float:
+    """Return the standard error of the mean of one number for each window."""
+    return float(x.std(ddof=1) / sqrt(len(x)))
+
+
+@pytest.mark.claim("causal-gpt-baselines")
+def test_the_language_model_beats_counting(claim):
+    """Held-out loss of the trained decoder in nats per character, and of unigram and bigram counts."""
+    pytest.importorskip("torch")
+    from attn_guide import models
+    from attn_guide.models.gpt import corpus
+
+    trained = models.load("gpt")
+    found = losses(trained.experiment, held_out(trained.experiment, 96, 400), ag.causal).mean(axis=1)
+    counts = trained.experiment.baselines()
+    claim.below("loss of the model", found.mean(), counts["bigram"], "the bigram's loss")
+    claim.below("loss of the bigram", counts["bigram"], counts["unigram"], "the unigram's loss")
+    claim.note(error=standard_error(found), unigram=counts["unigram"], windows=len(found), characters=len(corpus()))
+    claim.note(parameters=int(trained.results["parameters"]), kinds=len(trained.experiment.characters))
+    claim.note(
+        settings={name: models.recipe("gpt").settings[name] for name in ("width", "layers", "heads", "length", "steps")}
+    )
+
+
+@pytest.mark.claim("causal-gpt-position")
+def test_loss_falls_with_what_has_been_read(claim):
+    """Held-out loss by position: after the first character, after 2 to 8, and from the 32nd on; 400 windows of 96."""
+    pytest.importorskip("torch")
+    from attn_guide import models
+
+    trained = models.load("gpt")
+    found = losses(trained.experiment, held_out(trained.experiment, 96, 400), ag.causal)
+    early, middle, late = found[:, 0], found[:, 1:8].mean(axis=1), found[:, 31:].mean(axis=1)
+    claim.above("loss after one character less that after 2 to 8", early.mean() - middle.mean(),
+                2 * standard_error(early - middle), "two standard errors")  # fmt: skip
+    claim.above("loss after 2 to 8 characters less that after 32 or more", middle.mean() - late.mean(),
+                2 * standard_error(middle - late), "two standard errors")  # fmt: skip
+    claim.note(early=early.mean(), middle=middle.mean(), late=late.mean())
+
+
+@pytest.mark.claim("causal-gpt-no-leak")
+def test_the_trained_model_does_not_leak(claim):
+    """The trained model on 20 held-out windows: logits before a character that is replaced."""
+    torch = pytest.importorskip("torch")
+    from attn_guide import models
+
+    experiment = models.load("gpt").experiment
+    rows = held_out(experiment, 96, 20)[:, :-1]
+    other = rows.clone()
+    other[:, 48] = (other[:, 48] + 1) % len(experiment.characters)
+    with torch.no_grad():
+        moved = (experiment.model(other)[0] - experiment.model(rows)[0]).abs().amax(dim=(0, 2)).numpy()
+    claim.check("largest change of logits before the character", moved[:48].max(), expected=0.0)
+    claim.above("smallest change at it or after it", moved[48:].min(), 1e-4)
+
+
+@pytest.mark.claim("causal-gpt-cache")
+def test_writing_with_a_cache_writes_the_same(claim):
+    """Texts written with and without a cache, taking the most probable character and drawing; and the logits."""
+    torch = pytest.importorskip("torch")
+    from attn_guide import models
+
+    experiment = models.load("gpt").experiment
+    prompt = "The "
+    for name, options in (("most probable", {}), ("drawn", {"temperature": 0.8, "seed": 0})):
+        cached = experiment.write(prompt, 80, **options)
+        claim.check(f"text with a cache and without, {name}", cached, expected=experiment.write(
+            prompt, 80, use_cache=False, **options))  # fmt: skip
+    rows = held_out(experiment, 96, 10)[:, :-1]
+    with torch.no_grad():
+        whole = experiment.model(rows)[0]
+        first, cache, _ = experiment.model(rows[:, :40])
+        parts = [first]
+        for t in range(40, 96):
+            one, cache, _ = experiment.model(rows[:, t : t + 1], cache)
+            parts.append(one)
+    difference = (torch.cat(parts, dim=1) - whole).abs().max().item()
+    claim.below("largest difference of the logits", difference, 1e-3, "single precision")
+    claim.note(prompt=prompt)
+
+
+@pytest.mark.claim("causal-gpt-beyond")
+def test_beyond_the_length_of_training(claim):
+    """Held-out loss on 100 windows of 384, four times the length of training: all keys, a window of 64, and sinks."""
+    pytest.importorskip("torch")
+    from attn_guide import models
+
+    experiment = models.load("gpt").experiment
+    rows = held_out(experiment, 384, 100)
+    window = ag.causal & ag.sliding_window(63, 0)
+    found = {
+        "all": losses(experiment, rows, ag.causal),
+        "window": losses(experiment, rows, window),
+        "sinks": losses(experiment, rows, ag.sinks(4) | ag.causal & ag.sliding_window(59, 0)),
+    }
+    mean = {name: a[:, 192:].mean(axis=1) for name, a in found.items()}
+    inside = found["all"][:, 32:96].mean(axis=1)
+    claim.above("loss from character 192 on less that within 96, all keys", (mean["all"] - inside).mean(),
+                4 * standard_error(mean["all"] - inside), "four standard errors")  # fmt: skip
+    claim.above("loss from character 192 on, all keys less a window of 64", (mean["all"] - mean["window"]).mean(),
+                4 * standard_error(mean["all"] - mean["window"]), "four standard errors")  # fmt: skip
+    claim.note(inside=inside.mean(), windows=len(rows), bigram=experiment.baselines()["bigram"])
+    claim.note(**{f"beyond, {name}": a.mean() for name, a in mean.items()})
+    claim.note(sinks_minus_window=(mean["sinks"] - mean["window"]).mean(),
+               sinks_error=standard_error(mean["sinks"] - mean["window"]))  # fmt: skip
+
+
+@pytest.mark.claim("causal-gpt-sinks")
+def test_whether_sinks_have_formed(claim):
+    """Attention to the first character from rows 32 on, in every head of the trained model; 100 windows of 96."""
+    torch = pytest.importorskip("torch")
+    from attn_guide import models
+
+    experiment = models.load("gpt").experiment
+    with torch.no_grad():
+        weights = experiment.model(held_out(experiment, 96, 100)[:, :-1])[2].numpy()  # (100, layers, heads, 96, 96)
+    share = weights[..., 32:, 0].mean(axis=(0, 3))
+    even = float(np.mean(1 / np.arange(33, 97)))
+    claim.below("largest share of the first character in any head", share.max(), even, "what equal scores would give")
+    received = weights.mean(axis=(0, 2)).sum(axis=1)  # (layers, 96)
+    claim.note(even=even, received_first=received[:, 0], tied=float(np.sum(1 / np.arange(1, 97))), heads=share.size)
