@@ -288,7 +288,8 @@ def _choose(
         said = flex.flag(mask_mod, n, m)
         if said is not None:
             return _FLAG if said == "causal" else _CAUSAL if is_causal else _ALL
-    able = n * m >= FLEX_CELLS.get(query.device.type, 1 << 62)
+    compiling = torch.compiler.is_compiling()
+    able = n * m >= FLEX_CELLS.get(query.device.type, 1 << 62) and not (compiling and mask_mod is not None)
     obstacle = _flex_obstacle(query, key, value, attn_mask, dropout_p) if able else None
     if scored:
         return _SCORES if not able else _FLEX_SCORES if obstacle is None else _UNFLEXED_SCORES
@@ -298,7 +299,7 @@ def _choose(
         return _COMBINED
     if n * m < TILE_CELLS:
         return _WRITTEN
-    if torch.compiler.is_compiling() or not isinstance(mask_mod, Mask):
+    if compiling or not isinstance(mask_mod, Mask):
         return _UNTILED
     pattern = _intersection(mask_mod, causal) if is_causal else mask_mod
     b, h = prod(shape[:-1]), prod(shape[-1:])

@@ -19,7 +19,7 @@ from .core import _visible
 
 __all__: list[str] = []
 
-#: Queries per tile and keys per block.
+#: Queries per tile and keys per block, unless the mask itself is made of blocks that are somewhat smaller.
 BLOCK = 128
 
 
@@ -54,9 +54,14 @@ def attend(
     return torch.cat(out, dim=2)
 
 
+def _block(mask: Mask) -> int:
+    """Return the side of a block: the mask's own where it is near ``BLOCK``, so that no block is partly empty."""
+    return mask.block if BLOCK // 4 <= mask.block <= BLOCK else BLOCK
+
+
 def _needed(mask: Mask, b: int, h: int, n: int, m: int, device: torch.device) -> Tensor:
-    """Return which blocks any head of any batch item needs: booleans (n / BLOCK, m / BLOCK)."""
-    dense = flex.block_mask(mask, b, h, n, m, block=BLOCK, device=device).to_dense()
+    """Return which blocks any head of any batch item needs: booleans (n / block, m / block)."""
+    dense = flex.block_mask(mask, b, h, n, m, block=_block(mask), device=device).to_dense()
     return dense.bool().flatten(0, 1).any(dim=0)
 
 
@@ -67,16 +72,16 @@ def _plan(mask: Mask, b: int, h: int, n: int, m: int, device: torch.device) -> l
     key = (b, h, n, m, device)
     if key in known.tiles:
         return known.tiles[key]
-    tiles: list[Tile] = []
+    block, tiles = _block(mask), list[Tile]()
     for i, row in enumerate(_needed(mask, b, h, n, m, device).cpu()):
         blocks = row.nonzero()[:, 0].tolist()
-        rows = slice(i * BLOCK, min((i + 1) * BLOCK, n))
+        rows = slice(i * block, min((i + 1) * block, n))
         first, last = (blocks[0], blocks[-1] + 1) if blocks else (0, 0)
         if len(blocks) == last - first:
-            keys: slice | Tensor = slice(first * BLOCK, min(last * BLOCK, m))
-            kv_idx = torch.arange(first * BLOCK, min(last * BLOCK, m), device=device)
+            keys: slice | Tensor = slice(first * block, min(last * block, m))
+            kv_idx = torch.arange(first * block, min(last * block, m), device=device)
         else:
-            kv_idx = torch.cat([torch.arange(j * BLOCK, min((j + 1) * BLOCK, m)) for j in blocks]).to(device)
+            kv_idx = torch.cat([torch.arange(j * block, min((j + 1) * block, m)) for j in blocks]).to(device)
             keys = kv_idx
         allowed = _visible(
             mask,
