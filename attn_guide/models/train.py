@@ -14,6 +14,7 @@ import io
 import json
 import math
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -279,7 +280,10 @@ def read_checkpoint(path: str | os.PathLike[str], *, key: str | None = None) -> 
         raise CheckpointError(
             f"{path}: made from other code, data or settings (hash {manifest.get('key')}; wanted {key})"
         )
-    return manifest, torch.load(io.BytesIO(payload), weights_only=True)
+    try:
+        return manifest, torch.load(io.BytesIO(payload), weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{path}: holds something other than tensors, which is not loaded") from None
 
 
 class _Progress:
