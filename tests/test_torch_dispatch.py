@@ -18,6 +18,7 @@ BOTTOM = float("-inf")
 
 MASKS = {
     "none": None,
+    "full": ag.full,
     "causal": ag.causal,
     "lower right": ag.causal_lower_right(7, 9),
     "window": ag.sliding_window(2, 1),
