@@ -98,6 +98,43 @@ def test_the_mean_of_two_patterns_loses_who_did_it(claim):
     claim.below("one mean pattern: difference between the sentences", np.abs(mixed[0] - mixed[1]).max(), 1e-12)
 
 
+SEEDS = (0, 1, 2, 3, 4)
+
+
+@pytest.mark.claim("heads-two-patterns")
+@pytest.mark.slow
+def test_two_heads_learn_what_one_does_not(claim):
+    """One attention layer, the token before and the token after: 1 and 2 heads, seeds 0 to 4, 500 unseen sequences."""
+    import torch
+
+    from attn_guide import models
+    from attn_guide.models.train import fit
+
+    runs = {h: [models.load(f"two-patterns-{h}-head{'s' * (h > 1)}", seed) for seed in SEEDS] for h in (1, 2)}
+    claim.seeds += SEEDS
+    both = {h: [run.results["both"] for run in found] for h, found in runs.items()}
+    better = [max(run.results["before"], run.results["after"]) for run in runs[1]]
+    wide = fit(models.recipe("two-patterns-1-head").with_settings(width=128), progress=None)
+    claim.note(
+        settings=dict(models.recipe("two-patterns-1-head").settings),
+        one_before=[run.results["before"] for run in runs[1]],
+        one_after=[run.results["after"] for run in runs[1]],
+        parameters_wide=wide.results["parameters"],
+    )
+    claim.above("two heads: places with both answers right, by seed", both[2], 0.99)
+    claim.below("one head: places with both answers right, by seed", both[1], 0.5)
+    claim.above("one head: places with its better answer right, by seed", better, 0.9)
+    claim.below("one head four times as wide: places with both answers right", wide.results["both"], 0.5)
+    parameters = [run.results["parameters"] for found in runs.values() for run in found]
+    claim.check("parameters of all ten", parameters, expected=parameters[0])
+    experiment = runs[1][0].experiment
+    with torch.no_grad():
+        sequences = experiment._test
+        best_two = runs[1][0].model(sequences)[0].topk(2, dim=-1).indices  # (b, n, 2 questions, 2)
+    in_two = (best_two == experiment.answers(sequences)[..., None]).any(dim=-1).float().mean(dim=(0, 1)).tolist()
+    claim.above("one head, seed 0: right answer among its first two, by question", in_two, 0.9)
+
+
 # ------------------------------------------------------------------------------------------------ split, attend, merge
 
 
@@ -236,6 +273,121 @@ def test_heads_that_start_alike_stay_alike(claim):
     claim.above("started apart: largest difference of the two heads' W_Q", distance["apart"], 0.1)
     claim.below("loss after ten steps over loss before, started alike", losses["alike"][-1] / losses["alike"][0], 1.0)
     claim.note(steps=10)
+
+
+# ------------------------------------------------------------------------------------------------ what heads learn
+
+
+@pytest.mark.claim("heads-induction")
+@pytest.mark.slow
+def test_previous_token_and_induction_heads_form(claim):
+    """The model "induction", seeds 0 to 4: the best scores of its layers after training and before it."""
+    from attn_guide import models
+
+    runs = [models.load("induction", seed) for seed in SEEDS]
+    claim.seeds += SEEDS
+    scores = [run.experiment.scores() for run in runs]
+    previous = [s["previous"][0].max() for s in scores]
+    induction = [s["induction"][1].max() for s in scores]
+    claim.note(
+        settings=dict(models.recipe("induction").settings),
+        parameters=runs[0].results["parameters"],
+        half=runs[0].experiment.half,
+        mean_previous=float(np.mean(previous)),
+        mean_induction=float(np.mean(induction)),
+        induction_heads=[int((s["induction"][1] > 0.8).sum()) for s in scores],
+        previous_heads=[int((s["previous"][0] > 0.6).sum()) for s in scores],
+        seed_0={name: s.round(4).tolist() for name, s in scores[0].items()},
+    )
+    claim.above("best previous-token score of layer 0, by seed", previous, 0.5)
+    claim.above("best induction score of layer 1, by seed", induction, 0.8)
+    before = {
+        name: [max(run.history[f"{name}_{layer}_{i}"][0] for layer in (0, 1) for i in range(4)) for run in runs]
+        for name in ("previous", "induction")
+    }
+    claim.below("best previous-token score before training, by seed", before["previous"], 0.2)
+    claim.below("best induction score before training, by seed", before["induction"], 0.2)
+    claim.below("best induction score of layer 0, by seed", [s["induction"][0].max() for s in scores], 0.2)
+    claim.below("best previous-token score of layer 1, by seed", [s["previous"][1].max() for s in scores], 0.2)
+    claim.above("right predictions on the repetition, by seed", [run.results["accuracy"] for run in runs], 0.99)
+    other = [float(runs[0].experiment.scores(half)["induction"].max()) for half in (8, 16)]
+    claim.above("seed 0, repeating 8 and 16 tokens: best induction score", other, 0.8)
+
+
+@pytest.mark.claim("heads-one-layer")
+@pytest.mark.slow
+def test_one_layer_does_not_learn_to_repeat(claim):
+    """The recipe of the model "induction" with one layer instead of two, seeds 0 and 1: the loss on the repetition."""
+    from attn_guide import models
+    from attn_guide.models.train import fit
+
+    recipe = models.recipe("induction").with_settings(layers=1)
+    losses = [fit(recipe, seed, progress=None).results["test_loss"] for seed in (0, 1)]
+    claim.seeds += [0, 1]
+    guess = float(np.log(recipe.settings["tokens"]))
+    claim.above("loss with one layer, by seed", losses, guess / 2, "half of what guessing costs")
+    claim.note(guessing=guess, two_layers=models.load("induction").results["test_loss"])
+
+
+@pytest.mark.claim("heads-ablation")
+@pytest.mark.slow
+def test_taking_heads_out_changes_the_loss_by_this_much(claim):
+    """The model "induction", seeds 0 to 4: the test loss without each head, without all but one, without a layer."""
+    from attn_guide import models
+
+    runs = [models.load("induction", seed) for seed in SEEDS]
+    claim.seeds += SEEDS
+    whole = np.array([run.results["test_loss"] for run in runs])
+    alone = np.stack([run.experiment.ablation() for run in runs])  # (seeds, layers, heads)
+    best = [int(run.experiment.scores()["previous"][0].argmax()) for run in runs]
+    costliest = [int(losses[0].argmax()) for losses in alone]
+    kept = np.array(
+        [
+            [run.experiment.without(*((1, other) for other in range(4) if other != head)) for head in range(4)]
+            for run in runs
+        ]
+    )
+    layers = np.array([[run.results[f"without_layer_{layer}"] for layer in (0, 1)] for run in runs])
+    guess = float(np.log(runs[0].experiment.tokens))
+    claim.note(
+        loss=whole, guessing=guess, alone_seed_0=alone[0], mean_alone=float(alone.mean()), largest_alone=alone.max(),
+        mean_kept=float(kept.mean()), layers_mean=layers.mean(axis=0),
+        costliest_rise=[float(losses[0].max() - loss) for losses, loss in zip(alone, whole, strict=True)],
+    )  # fmt: skip
+    claim.above("smallest change of the loss by one head", (alone - whole[:, None, None]).min(), 0.0)
+    claim.below("largest loss without one head over guessing", alone.max() / guess, 0.25)
+    claim.above("loss without layer 0, by seed", layers[:, 0], guess)
+    claim.above("loss without layer 1, by seed", layers[:, 1], guess)
+    claim.check("seeds in which the best previous-token head is layer 0's costliest",
+                sum(a == b for a, b in zip(best, costliest, strict=True)), expected=5)  # fmt: skip
+
+
+@pytest.mark.claim("heads-formation")
+@pytest.mark.slow
+def test_the_loss_falls_when_induction_forms(claim):
+    """The model "induction", seeds 0 to 4: the steps at which the loss and the head scores have gone half their way."""
+    from attn_guide import models
+
+    runs = [models.load("induction", seed) for seed in SEEDS]
+    claim.seeds += SEEDS
+    halves = {"loss": [], "induction": [], "previous": []}
+    for run in runs:
+        history = run.history
+        best = {
+            name: np.max([history[f"{name}_{layer}_{i}"] for i in range(4)], axis=0)
+            for name, layer in (("induction", 1), ("previous", 0))
+        } | {"loss": -history["test_loss"]}
+        for name, curve in best.items():
+            middle = (curve[0] + curve[-1]) / 2
+            halves[name].append(int(history["step"][np.argmax(curve > middle)]))
+    lag = np.array(halves["induction"]) - halves["loss"]
+    claim.note(**{f"step of half, {name}": steps for name, steps in halves.items()})
+    after = np.array(halves["previous"]) - halves["induction"]
+    claim.above("steps from half of the induction score to half of the previous-token score, by seed", after, -1)
+    claim.note(every=int(runs[0].history["step"][1]), steps=len(runs[0].loss))
+    claim.below("steps between half of the loss and half of the induction score, by seed", np.abs(lag), 30)
+    claim.above("smallest share of training left when the loss has halved",
+                1 - max(halves["loss"]) / len(runs[0].loss), 0.5)  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------- sharing keys and values
