@@ -130,8 +130,8 @@ class BahdanauAttention(nn.Module):
         Examples
         --------
         >>> import torch, attn_guide.torch as at
-        >>> at.nn.BahdanauAttention(4, 6, 8).scores(torch.zeros(1, 4), torch.zeros(5, 6))
-        tensor([[0., 0., 0., 0., 0.]], grad_fn=...)
+        >>> at.nn.BahdanauAttention(4, 6, 8).scores(torch.zeros(1, 4), torch.zeros(5, 6)).shape
+        torch.Size([1, 5])
         """
         keys = self.project_key(key) if projected_key is None else projected_key
         return torch.tanh(self.w_query(query)[..., :, None, :] + keys[..., None, :, :]) @ self.v
