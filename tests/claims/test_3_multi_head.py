@@ -317,16 +317,75 @@ def test_previous_token_and_induction_heads_form(claim):
 @pytest.mark.claim("heads-one-layer")
 @pytest.mark.slow
 def test_one_layer_does_not_learn_to_repeat(claim):
-    """The recipe of the model "induction" with one layer instead of two, seeds 0 and 1: the loss on the repetition."""
+    """The recipe of the model "induction" with one layer instead of two, seeds 0 and 1: the loss on the repetition.
+
+    Whoever knows which tokens have come again, and nothing of their order, guesses among the others: among k of them
+    for k = half - 1, ..., 1, which costs log k each.
+    """
     from attn_guide import models
     from attn_guide.models.train import fit
 
     recipe = models.recipe("induction").with_settings(layers=1)
-    losses = [fit(recipe, seed, progress=None).results["test_loss"] for seed in (0, 1)]
+    runs = [fit(recipe, seed, progress=None) for seed in (0, 1)]
     claim.seeds += [0, 1]
     guess = float(np.log(recipe.settings["tokens"]))
-    claim.above("loss with one layer, by seed", losses, guess / 2, "half of what guessing costs")
-    claim.note(guessing=guess, two_layers=models.load("induction").results["test_loss"])
+    remaining = float(np.log(np.arange(1, runs[0].experiment.half)).mean())
+    losses = [run.results["test_loss"] for run in runs]
+    claim.above("loss with one layer, by seed", losses, remaining, "guessing among what has not come again")
+    claim.note(guessing=guess, remaining=remaining, two_layers=models.load("induction").results["test_loss"])
+
+
+def text_scores(model, rows, white: np.ndarray) -> dict[str, np.ndarray]:
+    """Return each head's mean weight on the character before, on the present word and on whitespace, (layers, heads).
+
+    Only rows with at least 16 characters before them count. The present word goes back to the last whitespace, which
+    it includes. ``even`` has what even weights would give to the three.
+    """
+    import torch
+
+    with torch.no_grad():
+        weights = model(rows)[2].numpy()  # (b, layers, heads, n, n)
+    n, late = weights.shape[-1], slice(16, None)
+    is_white = white[rows.numpy()]  # (b, n)
+    word = is_white.cumsum(axis=1)
+    targets = {
+        "previous": np.broadcast_to(np.eye(n, k=-1), (len(rows), n, n)),
+        "word": (word[:, :, None] == word[:, None, :]) * np.tri(n),
+        "whitespace": is_white[:, None, :] * np.tri(n),
+    }  # each (b, n, n)
+    found = {
+        name: (weights * target[:, None, None]).sum(axis=-1)[..., late].mean(axis=(0, 3))
+        for name, target in targets.items()
+    }
+    visible = np.arange(1, n + 1)
+    found["even"] = np.array([(t.sum(axis=-1) / visible)[:, late].mean() for t in targets.values()])
+    return found
+
+
+@pytest.mark.claim("heads-text")
+@pytest.mark.slow
+def test_heads_of_a_language_model_look_at_the_present_word(claim):
+    """The model "gpt" (seed 0): where its eight heads look in 60 windows of unseen text, trained and untrained."""
+    from attn_guide import models
+
+    run, recipe = models.load("gpt"), models.recipe("gpt")
+    claim.seeds += [0]
+    experiment = run.experiment
+    rows = experiment._windows(experiment.length, 60)[:, :-1]
+    white = np.isin(list(experiment.characters), [" ", "\n"])
+    trained = text_scores(run.model, rows, white)
+    fresh = text_scores(recipe.start(recipe.settings, 0).model.eval(), rows, white)
+    even = dict(zip(("previous", "word", "whitespace"), trained["even"].tolist(), strict=True))
+    claim.note(
+        even=even, windows=len(rows), length=experiment.length,
+        **{f"{name}_by_head": trained[name].round(4) for name in ("previous", "word", "whitespace")},
+        untrained={name: float(fresh[name].max()) for name in ("previous", "word", "whitespace")},
+    )  # fmt: skip
+    claim.above("best previous-character score", trained["previous"].max(), 4 * even["previous"])
+    claim.above("smallest weight of a head on the present word", trained["word"].min(), 2 * even["word"])
+    claim.below("largest weight of a head on whitespace", trained["whitespace"].max(), 0.5)
+    distance = max(abs(fresh[name] - even[name]).max() for name in even)
+    claim.below("untrained heads: largest distance from even weights", distance, 0.05)
 
 
 @pytest.mark.claim("heads-ablation")
