@@ -261,9 +261,9 @@ def test_lock_writes_sorted_pins_without_local_versions():
     report = {"install": [{"metadata": {"name": n, "version": v}} for n, v in
                           [("torch", "2.13.0+cpu"), ("Jinja2", "3.1.6"), ("sphinx_design", "0.8.0")]]}  # fmt: skip
     assert lock.pins(report) == "jinja2==3.1.6\nsphinx-design==0.8.0\ntorch==2.13.0\n"
-    assert lock.pinned_torch("numpy==2.4.6\ntorch==2.13.0\n") == "torch==2.13.0"
+    assert lock.pinned("torch", "numpy==2.4.6\ntorch==2.13.0\n") == "torch==2.13.0"
     with pytest.raises(SystemExit, match="pins no torch"):
-        lock.pinned_torch("torchvision==0.1\n")
+        lock.pinned("torch", "torchvision==0.1\n")
 
 
 def test_lock_follows_extras_that_name_extras():
