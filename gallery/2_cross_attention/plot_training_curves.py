@@ -5,14 +5,19 @@ Learning to translate lists
 Exact match on lists that were held out, while three translators are trained.
 """
 
+import numpy as np
+
 from attn_guide import models, plot
 
 names = {
     "fixed vector": "fixed-vector-lists", "Bahdanau": "bahdanau-lists", "Transformer": "transformer-lists",
 }  # fmt: skip
 runs = {label: models.load(name) for label, name in names.items()}
-steps = runs["Bahdanau"].history["step"]
-series = {label: run.history["held_out"] for label, run in runs.items()}
+steps = max((run.history["step"] for run in runs.values()), key=len)
+series = {}
+for label, run in runs.items():
+    assert (run.history["step"] == steps[: len(run.history["step"])]).all()  # some are trained longer than others
+    series[label] = np.pad(run.history["held_out"], (0, len(steps) - len(run.history["step"])), constant_values=np.nan)
 last = {label: run.results["held_out"] for label, run in runs.items()}
 
 fig = plot.figure(
@@ -32,7 +37,7 @@ plot.describe(
     fig,
     "Exact match against training steps. "
     + " ".join(
-        f"{label}: " + ", ".join(f"{y:.2f} at {s}" for s, y in zip(steps, values, strict=True)) + "."
+        f"{label}: " + ", ".join(f"{y:.2f} at {s}" for s, y in zip(steps, values, strict=True) if np.isfinite(y)) + "."
         for label, values in series.items()
     ),
 )
