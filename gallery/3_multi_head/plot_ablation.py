@@ -37,7 +37,7 @@ middle = {name: float(np.median(values)) for name, values in losses.items()}
 
 fig = plot.figure(
     "heads-ablation",
-    title="One head less hardly shows; a layer less is worse than guessing",
+    title="One head less costs little; a layer less is worse than guessing",
     caption=(
         "Loss of the model `induction` on unseen repeated sequences, in nats, with heads set to 0 after "
         "training. Dots are "
