@@ -571,6 +571,30 @@ def test_longer_than_trained(claim):
     claim.note(numbers=numbers, lists=lists, items=len(trained("bahdanau").experiment.pairs.tests["longer"]))
 
 
+@pytest.mark.claim("cross-longer-how")
+def test_where_long_lists_go_wrong(claim):
+    """300 lists of eight numbers, trained on up to six: numbers right before the first mistake, numbers written."""
+    right, written = {}, {}
+    for name in ("bahdanau-lists", "transformer-lists"):
+        run = trained(name)
+        pairs = run.experiment.pairs
+        items = pairs.tests["8_numbers"]
+        words, _ = run.model.translate(pairs.source.encode([s for s, _ in items]), 60)
+        guesses = [" ".join(pairs.target.decode(row)).split(" , ") for row in words]
+        wanted = [" ".join(t).split(" , ") for _, t in items]
+        right[name] = [
+            next((i for i, (a, b) in enumerate(zip(guess, want, strict=False)) if a != b), len(guess))
+            for guess, want in zip(guesses, wanted, strict=True)
+        ]
+        written[name] = [len(guess) for guess in guesses]
+    mean = {name: float(np.mean(x)) for name, x in right.items()}
+    claim.above("numbers right before the first mistake, Transformer less Bahdanau",
+                mean["transformer-lists"] - mean["bahdanau-lists"], 1.0)  # fmt: skip
+    claim.below("numbers right before the first mistake, Transformer", mean["transformer-lists"], 7.0)
+    claim.below("numbers written by Bahdanau's translator", np.mean(written["bahdanau-lists"]), 8.0)
+    claim.note(bahdanau=mean["bahdanau-lists"], lists=len(items))
+
+
 @pytest.mark.claim("cross-dates")
 def test_dates_between_locales(claim):
     """American dates into Hungarian ones, 500 held out: exact match of Bahdanau's translator and the Transformer."""
