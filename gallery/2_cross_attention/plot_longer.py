@@ -20,8 +20,8 @@ fig = plot.figure(
     title=f"Of eight numbers it writes {numbers}: where “{target[right]}” belongs it puts “{rows[right]}”",
     caption=(
         'Weights of `models.load("bahdanau-lists")`, trained on lists of one to six numbers, on the shortest of 300 '
-        f"lists of eight. Right would be “{' '.join(target)}”. The first {right} words are; the outlined row is the first "
-        "mistake."
+        f"lists of eight. Right would be “{' '.join(target)}”. The first {right} words are; the outlined row is the "
+        "first mistake."
     ),
     size=(6.4, 5.6),
 )
