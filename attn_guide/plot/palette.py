@@ -16,17 +16,28 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
 
+#: The ink of queries.
 QUERY = "#1946a1"
+#: The ink of keys.
 KEY = "#b84a00"
+#: The ink of values.
 VALUE = "#007a72"
+#: The ink of scores.
 SCORES = "#8a4bd2"
+#: The ink of attention weights.
 WEIGHTS = "#8a004d"
+#: The ink of outputs.
 OUTPUT = "#4a3505"
+#: The ink of masks: what hides a pair of query and key.
 MASK = "#5a6675"
+#: The ink of text and lines.
 INK = "#222832"
+#: The ink of what is said beside: units, notes, axes.
 MUTED = "#535e6c"
+#: The ink of grid lines.
 GRID = "#dfe3e8"
-BACKGROUND = "#fffffe"  # not #ffffff, which cells and their numbers may use on both pages
+#: The page. It is not #ffffff, which cells and their numbers may use on both pages.
+BACKGROUND = "#fffffe"
 
 #: Each light ink and its partner on a dark page.
 DARK: dict[str, str] = {

@@ -33,6 +33,7 @@ from pybtex.style.template import field, sentence
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import NoUri
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinxcontrib.bibtex.style.referencing import BracketStyle
@@ -131,7 +132,10 @@ def api_page(module: ModuleType, examples: Path) -> str:
     if len(callables) > 1:
         lines += [".. list-table::", "   :class: ag-summary", "   :widths: auto", ""]
         for name in callables:
-            lines += [f"   * - :py:obj:`~{public_name(module, name)}`", f"     - {summary(getattr(module, name))}"]
+            lines += [
+                f"   * - :py:obj:`~{public_name(module, name)}`",
+                f"     - {summary(getattr(module, name), name)}",
+            ]
         lines += [""]
     for name in names:
         target, full = getattr(module, name), public_name(module, name)
@@ -145,10 +149,10 @@ def api_page(module: ModuleType, examples: Path) -> str:
             lines += [f".. {kind}:: {full}", *([f"   :members: {members}"] if members else []), ""]
         elif inspect.isroutine(target):
             lines += [f".. autofunction:: {full}", ""]
-        elif is_code(target):
-            lines += [f".. autodata:: {full}", "   :no-value:", ""]
         else:
-            lines += [f".. autodata:: {module.__name__}.{name}", "   :no-value:", ""]
+            lines += [f".. py:data:: {full if is_code(target) else f'{module.__name__}.{name}'}"]
+            lines += [f"   :value: {target!r}"] if isinstance(target, str) else []
+            lines += ["", *(f"   {line}".rstrip() for line in comment(target, name)), ""]
         if is_code(target):
             lines += _figures(dict.fromkeys((full, f"{module.__name__}.{name}")), examples)
     return "\n".join(lines)
@@ -164,9 +168,22 @@ def short_name(module: ModuleType) -> str:
     return module.__name__.removeprefix("attn_guide.")
 
 
-def summary(thing: Any) -> str:
-    """The first sentence of a docstring, on one line."""
-    return (inspect.getdoc(thing) or "").partition("\n\n")[0].replace("\n", " ")
+def summary(thing: Any, name: str = "") -> str:
+    """The first paragraph on a thing, on one line: of its docstring, or of the comment above an instance's name."""
+    documented = inspect.ismodule(thing) or inspect.isclass(thing) or inspect.isroutine(thing)
+    text = (inspect.getdoc(thing) or "") if documented else "\n".join(comment(thing, name))
+    return text.strip().partition("\n\n")[0].replace("\n", " ")
+
+
+def comment(thing: Any, name: str) -> list[str]:
+    """The ``#:`` comment above a name, in whichever module of the package gives the thing that name."""
+    for home in [module for key, module in sorted(sys.modules.items()) if key.startswith("attn_guide.")]:
+        if vars(home).get(name) is thing:
+            comments = ModuleAnalyzer.for_module(home.__name__).find_attr_docs()
+            if ("", name) in comments:
+                return "\n".join(comments["", name]).strip().split("\n")
+    logger.warning("%s has no comment that begins with #:, to say what it is", name, type="guide")
+    return []
 
 
 def _figures(names: Iterable[str], examples: Path) -> list[str]:
@@ -175,7 +192,7 @@ def _figures(names: Iterable[str], examples: Path) -> list[str]:
     if not used:
         return []
     lists = "".join((examples / f"{name}.examples").read_text(encoding="utf-8") for name in used)
-    scripts = set(re.findall(r"sphx_glr_(\w+)\.py", lists))
+    scripts = set(re.findall(r"sphx_glr_(\w+)_thumb", lists))
     return [
         f"   .. drawn by {', '.join(sorted(scripts))}",  # so that the page is read again when the list changes
         "",
