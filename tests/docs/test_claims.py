@@ -127,6 +127,12 @@ def test_a_name_is_recorded_once_and_only_small_plain_values():
         claim.require("array", np.array([True, True]))
 
 
+def test_a_list_of_one_number_is_shown_once():
+    assert claims.shown([2048] * 4) == "2,048 (all 4)"
+    assert claims.shown([2048] * 3) == "[2,048, 2,048, 2,048]"
+    assert claims.shown([1, 1, 1, 2]) == "[1, 1, 1, 2]"
+
+
 def test_measured_names_what_is_near():
     found = claims.Measured(
         {"id": "home-x", "notes": {"samples": 10}, "checks": [{"name": "mean", "measured": [0.5, 1]}]}

@@ -193,6 +193,8 @@ def expectation(check: Mapping[str, Any]) -> str:
 def shown(value: Any, digits: int = 5) -> str:
     """A recorded value for a reader."""
     if isinstance(value, list):
+        if len(value) > 3 and not isinstance(value[0], list | dict) and all(item == value[0] for item in value):
+            return f"{shown(value[0], digits)} (all {len(value)})"
         inner = ", ".join(shown(item, min(digits, 4)) for item in value[:12])
         return f"[{inner}, …]" if len(value) > 12 else f"[{inner}]"
     if isinstance(value, bool) or value is None:
