@@ -536,6 +536,37 @@ def test_alignments_turn_round(claim):
     )  # fmt: skip
 
 
+@pytest.mark.claim("cross-neighbours")
+def test_a_state_knows_its_neighbours(claim):
+    """Numbers with tens and units: the state at the units, or at the tens, hidden from Bahdanau's attention."""
+    import copy
+
+    from attn_guide import models
+
+    class Hiding(models.Bahdanau):
+        """Hides one source position from attention: ``back`` places before the stop."""
+
+        def encode(self, source):
+            state, (positions, keep, projected) = super().encode(source)
+            keep = keep.clone()
+            keep[range(len(keep)), keep.sum(dim=1) - 1 - self.back] = False
+            return state, (positions, keep, projected)
+
+    found, reads_units = {"units": [], "tens": []}, []
+    for seed in SEEDS:
+        run = trained("bahdanau", seed)
+        pairs, items = run.experiment.pairs, inverted(run.experiment)
+        reads_units.append(rows_and_columns(run.experiment, items)[:, 0, 1].mean())
+        for name, back in (("units", 1), ("tens", 2)):
+            hiding = copy.deepcopy(run.model)
+            hiding.__class__, hiding.back = Hiding, back
+            found[name].append(models.exact_match(hiding, pairs, items))
+    claim.note(numbers=len(items), seeds=SEEDS, **{f"{name}_hidden": x for name, x in found.items()})
+    claim.above("exact match with the state at the units hidden, best seed", max(found["units"]), 0.2)
+    claim.require("the training that reads the units least can best do without",
+                  np.argmin(reads_units) == np.argmax(found["units"]))  # fmt: skip
+
+
 @pytest.mark.claim("cross-fixed-vector")
 def test_one_vector_is_not_enough_for_lists(claim):
     """Lists of 1 to 6 numbers below 100, the same translator with attention and without: exact match by length."""
