@@ -5,7 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 import pytest
-from guide_ext.mathml import COLOURED, MACROS, FormulaError, convert
+from docutils import nodes, utils
+from guide_ext.mathml import COLOURED, MACROS, FormulaError, KeepPunctuation, convert
 
 SPACE = "{http://www.w3.org/1998/Math/MathML}"
 
@@ -135,6 +136,30 @@ def test_the_source_is_kept_for_those_who_want_it_and_is_no_text_of_the_page() -
     math = tree(r"\Q  \K^\top <  1")
     assert math.get("alttext") == r"\Q \K^\top < 1"
     assert "\\" not in "".join(math.itertext())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("is ", "; and", "is [x;] and"),
+        ("(", "), and", "[(x),] and"),
+        ("is “", ".”", "is [“x.”]"),
+        ("is ", " and", "is x and"),
+        ("", "", "x"),
+    ],
+)
+def test_punctuation_stays_with_the_formula_that_it_touches(before: str, after: str, expected: str) -> None:
+    document = utils.new_document("page")
+    paragraph = nodes.paragraph()
+    for _ in range(2):  # equal texts beside two formulas are not mistaken for each other
+        paragraph += [nodes.Text(before), nodes.math("x", "x"), nodes.Text(after), nodes.emphasis("", "|")]
+    document += paragraph
+    KeepPunctuation(document).run()
+    for together in list(paragraph.findall(nodes.inline)):
+        assert together["classes"] == ["ag-together"]
+        together.insert(0, nodes.Text("["))
+        together += nodes.Text("]")
+    assert paragraph.astext() == f"{expected}|{expected}|"
 
 
 def test_nothing_that_browsers_ignore_is_left() -> None:

@@ -19,6 +19,7 @@ from xml.etree.ElementTree import Element, tostring
 from docutils import nodes
 from latex2mathml.converter import Converter
 from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
@@ -451,11 +452,40 @@ def _visit_displaymath(self: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+class KeepPunctuation(SphinxPostTransform):
+    """Keeps a formula in running text on one line with the punctuation that touches it.
+
+    A browser may break a line beside a formula as beside a picture, even between the formula and its full stop.
+    """
+
+    default_priority = 900
+    formats = ("html",)
+
+    def run(self, **kwargs: Any) -> None:
+        for formula in list(self.document.findall(nodes.math)):
+            parent, at = formula.parent, formula.parent.index(formula)
+            before, after = parent[at - 1] if at else None, parent[at + 1] if at + 1 < len(parent) else None
+            opening = re.search(r"[(\[“‘]+$", before) if isinstance(before, nodes.Text) else None
+            closing = re.match(r"[.,;:!?)\]”’…]+", after) if isinstance(after, nodes.Text) else None
+            if not opening and not closing:
+                continue
+            together = nodes.inline("", "", classes=["ag-together"])
+            parent[at] = together
+            if opening:
+                parent[at - 1] = nodes.Text(before[: opening.start()])
+                together += nodes.Text(opening[0])
+            together += formula
+            if closing:
+                parent[at + 1] = nodes.Text(after[closing.end() :])
+                together += nodes.Text(closing[0])
+
+
 def _depart(self: Any, node: nodes.Element) -> None:
     """Nothing to close: the visitors skip the node's children."""
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("mathml_macros", {}, "env", types=[dict])
+    app.add_post_transform(KeepPunctuation)
     app.add_html_math_renderer("mathml", (_visit_math, _depart), (_visit_displaymath, _depart))
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
