@@ -34,10 +34,11 @@ _LN_2 = tl.constexpr(0.6931471805599453)
 
 @triton.jit
 def _load(start, rows, n, width: tl.constexpr, WIDTH: tl.constexpr):
-    """Return rows of a matrix (n, width) as a tile (rows, WIDTH), zero where the matrix has ended."""
+    """Return rows of a matrix (n, width) as a tile (rows, WIDTH), zero past its end."""
     columns = tl.arange(0, WIDTH)
     inside = (rows < n)[:, None] & (columns < width)[None, :]
-    return tl.load(start + rows[:, None] * width + columns[None, :], mask=inside, other=0.0)
+    pointers = start + rows[:, None] * width + columns[None, :]
+    return tl.load(pointers, mask=inside, other=0.0)
 
 
 @triton.jit
@@ -45,18 +46,20 @@ def _store(start, tile, rows, n, width: tl.constexpr, WIDTH: tl.constexpr):
     """Write a tile (rows, WIDTH) into a matrix (n, width)."""
     columns = tl.arange(0, WIDTH)
     inside = (rows < n)[:, None] & (columns < width)[None, :]
-    tl.store(start + rows[:, None] * width + columns[None, :], tile.to(start.dtype.element_ty), mask=inside)
+    pointers = start + rows[:, None] * width + columns[None, :]
+    tl.store(pointers, tile.to(start.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def _limits(first, last, before, after, n, BLOCK: tl.constexpr):
-    """Return where the tiles begin that rows first ... last can see, the first and last full ones, and the end.
+    """Return where the keys of rows first ... last begin, are full, no longer, and end.
 
-    Row i sees i - before ... i + after, within 0 ... n - 1. In tiles between the middle two every row sees
-    everything, so that no mask is needed there.
+    Row i sees i - before ... i + after, within 0 ... n - 1. In tiles between the middle
+    two every row sees everything, so that no mask is needed there.
     """
     end = tl.minimum(last + after + 1, n)
-    start = tl.minimum(tl.maximum(first - before, 0) // BLOCK * BLOCK, tl.maximum(end, 0))
+    start = tl.maximum(first - before, 0) // BLOCK * BLOCK
+    start = tl.minimum(start, tl.maximum(end, 0))
     full_start = (tl.maximum(last - before, 0) + BLOCK - 1) // BLOCK * BLOCK
     full_end = tl.maximum(tl.minimum(first + after + 1, n), 0) // BLOCK * BLOCK
     full_start = tl.minimum(full_start, tl.maximum(full_end, start))
@@ -65,10 +68,11 @@ def _limits(first, last, before, after, n, BLOCK: tl.constexpr):
 
 @triton.jit
 def _scores(a, b, scale, softcap, SOFTCAP: tl.constexpr):
-    """Return the scores of two tiles, and their slope under the soft cap; in units of log2, as exp2 wants them."""
+    """Return scores in units of log2, and their slope under the soft cap."""
     s = tl.dot(a, tl.trans(b), input_precision="ieee")
     if SOFTCAP:
-        t = 2.0 * tl.sigmoid(s * (2.0 * scale / softcap)) - 1.0  # tanh(s scale / softcap)
+        # tanh(s * scale / softcap), by way of the sigmoid
+        t = 2.0 * tl.sigmoid(s * (2.0 * scale / softcap)) - 1.0
         return t * (softcap * _LOG2_E), 1.0 - t * t
     else:
         return s * (scale * _LOG2_E), 1.0
@@ -76,7 +80,7 @@ def _scores(a, b, scale, softcap, SOFTCAP: tl.constexpr):
 
 @triton.jit
 def _visible(rows, keys, n, m, left, right):
-    """Return the band on one tile; rows and keys come with the dimension that each of them spreads along."""
+    """Return the band on one tile; rows and keys spread along a dimension each."""
     return (keys >= rows - left) & (keys <= rows + right) & (rows < n) & (keys < m)
 
 
@@ -95,9 +99,11 @@ def _forward_tile(
     v = _load(V, keys, m, d_v, D_V)
     s, _ = _scores(q, k, scale, softcap, SOFTCAP)  # (BLOCK_Q, BLOCK_K)
     if MASKED:
-        s = tl.where(_visible(rows[:, None], keys[None, :], n, m, left, right), s, -float("inf"))
+        visible = _visible(rows[:, None], keys[None, :], n, m, left, right)
+        s = tl.where(visible, s, -float("inf"))
     new_top = tl.maximum(top, tl.max(s, 1))
-    shift = tl.where(new_top == -float("inf"), 0.0, new_top)  # nothing seen yet: keep exp2(-inf) = 0
+    # Where nothing has been seen yet, exp2(-inf) is to stay 0.
+    shift = tl.where(new_top == -float("inf"), 0.0, new_top)
     p = tl.exp2(s - shift[:, None])
     rescale = tl.exp2(top - shift)
     total = total * rescale + tl.sum(p, 1)
@@ -108,23 +114,25 @@ def _forward_tile(
 @triton.jit
 def _forward(
     Q, K, V, Out, Lse, n, m, scale, softcap, left, right,
-    d_k: tl.constexpr, d_v: tl.constexpr, D_K: tl.constexpr, D_V: tl.constexpr, GROUP: tl.constexpr,
-    BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, SOFTCAP: tl.constexpr,
+    d_k: tl.constexpr, d_v: tl.constexpr, D_K: tl.constexpr, D_V: tl.constexpr,
+    GROUP: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
+    SOFTCAP: tl.constexpr,
 ):  # fmt: skip
     """Make BLOCK_Q rows of the output of one head."""
-    block = tl.num_programs(0) - 1 - tl.program_id(0)  # the last rows see most under a causal mask: begin with them
+    # The last rows see most under a causal mask: begin with them.
+    block = tl.num_programs(0) - 1 - tl.program_id(0)
     head = tl.program_id(1).to(tl.int64)  # b n d may not fit 32 bits
     K += head // GROUP * m * d_k
     V += head // GROUP * m * d_v
     rows = block * BLOCK_Q + tl.arange(0, BLOCK_Q)
-    q = _load(Q + head * n * d_k, rows, n, d_k, D_K)  # (BLOCK_Q, D_K), stays on the chip
+    q = _load(Q + head * n * d_k, rows, n, d_k, D_K)  # (BLOCK_Q, D_K), kept on the chip
 
-    top = tl.full([BLOCK_Q], -float("inf"), tl.float32)  # the largest score of each row so far
+    top = tl.full([BLOCK_Q], -float("inf"), tl.float32)  # the largest score of each row
     total = tl.zeros([BLOCK_Q], tl.float32)  # the sum of exp2(score - top)
     mixed = tl.zeros([BLOCK_Q, D_V], tl.float32)  # the same sum, of values
 
-    last = tl.minimum(block * BLOCK_Q + BLOCK_Q, n) - 1
-    start, full_start, full_end, end = _limits(block * BLOCK_Q, last, left, right, m, BLOCK_K)
+    first, last = block * BLOCK_Q, tl.minimum(block * BLOCK_Q + BLOCK_Q, n) - 1
+    start, full_start, full_end, end = _limits(first, last, left, right, m, BLOCK_K)
     for at in range(start, full_start, BLOCK_K):
         mixed, total, top = _forward_tile(
             mixed, total, top, q, K, V, at, rows, n, m, scale, softcap, left, right,
@@ -142,9 +150,9 @@ def _forward(
         )  # fmt: skip
 
     empty = total == 0.0  # a row that may see nothing gives 0
-    out = mixed / tl.where(empty, 1.0, total)[:, None]
-    _store(Out + head * n * d_v, out, rows, n, d_v, D_V)
-    lse = tl.where(empty, -float("inf"), (top + tl.log2(tl.where(empty, 1.0, total))) * _LN_2)
+    total = tl.where(empty, 1.0, total)
+    _store(Out + head * n * d_v, mixed / total[:, None], rows, n, d_v, D_V)
+    lse = tl.where(empty, -float("inf"), (top + tl.log2(total)) * _LN_2)
     tl.store(Lse + head * n + rows, lse, mask=rows < n)
 
 
@@ -152,14 +160,17 @@ def _forward(
 
 
 @triton.jit
-def _gradient_tile(a, b, c, d, lse, delta, visible, scale, softcap, SOFTCAP: tl.constexpr, MASKED: tl.constexpr):
+def _gradient_tile(
+    a, b, c, d, lse, delta, visible, scale, softcap,
+    SOFTCAP: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
     """Return the weights of one tile, and the gradient of its raw scores.
 
-    With (a, b, c, d) = (q, k, dout, v) the tile has queries down and keys across; with (k, q, v, dout) it is the
-    transpose. ``lse`` and ``delta`` spread along the queries, wherever these are.
+    With (a, b, c, d) = (q, k, dout, v) the tile has queries down and keys across; with
+    (k, q, v, dout) it is the transpose. lse and delta spread along the queries in both.
     """
     s, slope = _scores(a, b, scale, softcap, SOFTCAP)
-    p = tl.exp2(s - lse * _LOG2_E)  # made again from the log-sum-exp of the forward pass: no online softmax here
+    p = tl.exp2(s - lse * _LOG2_E)  # the weights again, with no online softmax
     if MASKED:
         p = tl.where(visible, p, 0.0)
     dp = tl.dot(c, tl.trans(d), input_precision="ieee")
@@ -179,7 +190,9 @@ def _key_value_tile(
     lse = tl.load(Lse + rows, mask=rows < n, other=0.0)[None, :]
     delta = tl.load(Delta + rows, mask=rows < n, other=0.0)[None, :]
     visible = _visible(rows[None, :], keys[:, None], n, m, left, right)
-    p, ds = _gradient_tile(k, q, v, dout, lse, delta, visible, scale, softcap, SOFTCAP, MASKED)  # (BLOCK_K, BLOCK_Q)
+    p, ds = _gradient_tile(  # both (BLOCK_K, BLOCK_Q)
+        k, q, v, dout, lse, delta, visible, scale, softcap, SOFTCAP, MASKED,
+    )  # fmt: skip
     dv = tl.dot(p.to(dout.dtype), dout, dv, input_precision="ieee")
     dk = tl.dot(ds.to(q.dtype), q, dk, input_precision="ieee")
     return dk, dv
@@ -188,10 +201,11 @@ def _key_value_tile(
 @triton.jit
 def _backward_key_value(
     Q, K, V, DOut, Lse, Delta, DK, DV, n, m, scale, softcap, left, right,
-    d_k: tl.constexpr, d_v: tl.constexpr, D_K: tl.constexpr, D_V: tl.constexpr, GROUP: tl.constexpr,
-    BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, SOFTCAP: tl.constexpr,
+    d_k: tl.constexpr, d_v: tl.constexpr, D_K: tl.constexpr, D_V: tl.constexpr,
+    GROUP: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
+    SOFTCAP: tl.constexpr,
 ):  # fmt: skip
-    """Make BLOCK_K rows of the gradients of one key/value head: the sum over all query heads that read it."""
+    """Make BLOCK_K rows of the gradients of one key/value head, from all its query heads."""
     block, kv_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
     keys = block * BLOCK_K + tl.arange(0, BLOCK_K)
     k = _load(K + kv_head * m * d_k, keys, m, d_k, D_K)
@@ -199,25 +213,26 @@ def _backward_key_value(
     dk = tl.zeros([BLOCK_K, D_K], tl.float32)
     dv = tl.zeros([BLOCK_K, D_V], tl.float32)
 
-    # Key j is seen by the queries j - right ... j + left: the band, looked at from the other side.
-    last = tl.minimum(block * BLOCK_K + BLOCK_K, m) - 1
-    start, full_start, full_end, end = _limits(block * BLOCK_K, last, right, left, n, BLOCK_Q)
+    # Key j is seen by the queries j - right ... j + left: the band from the other side.
+    first, last = block * BLOCK_K, tl.minimum(block * BLOCK_K + BLOCK_K, m) - 1
+    start, full_start, full_end, end = _limits(first, last, right, left, n, BLOCK_Q)
     for head in range(kv_head * GROUP, kv_head * GROUP + GROUP):
-        q, dout, lse, delta = Q + head * n * d_k, DOut + head * n * d_v, Lse + head * n, Delta + head * n
+        q, dout = Q + head * n * d_k, DOut + head * n * d_v
+        lse, delta = Lse + head * n, Delta + head * n
         for at in range(start, full_start, BLOCK_Q):
             dk, dv = _key_value_tile(
-                dk, dv, k, v, q, dout, lse, delta, at, keys, n, m, scale, softcap, left, right,
-                d_k, d_v, D_K, D_V, BLOCK_Q, SOFTCAP, True,
+                dk, dv, k, v, q, dout, lse, delta, at, keys, n, m, scale, softcap,
+                left, right, d_k, d_v, D_K, D_V, BLOCK_Q, SOFTCAP, True,
             )  # fmt: skip
         for at in range(full_start, full_end, BLOCK_Q):
             dk, dv = _key_value_tile(
-                dk, dv, k, v, q, dout, lse, delta, at, keys, n, m, scale, softcap, left, right,
-                d_k, d_v, D_K, D_V, BLOCK_Q, SOFTCAP, False,
+                dk, dv, k, v, q, dout, lse, delta, at, keys, n, m, scale, softcap,
+                left, right, d_k, d_v, D_K, D_V, BLOCK_Q, SOFTCAP, False,
             )  # fmt: skip
         for at in range(full_end, end, BLOCK_Q):
             dk, dv = _key_value_tile(
-                dk, dv, k, v, q, dout, lse, delta, at, keys, n, m, scale, softcap, left, right,
-                d_k, d_v, D_K, D_V, BLOCK_Q, SOFTCAP, True,
+                dk, dv, k, v, q, dout, lse, delta, at, keys, n, m, scale, softcap,
+                left, right, d_k, d_v, D_K, D_V, BLOCK_Q, SOFTCAP, True,
             )  # fmt: skip
     _store(DK + kv_head * m * d_k, dk * scale, keys, m, d_k, D_K)
     _store(DV + kv_head * m * d_v, dv, keys, m, d_v, D_V)
@@ -234,15 +249,18 @@ def _query_tile(
     k = _load(K, keys, m, d_k, D_K)
     v = _load(V, keys, m, d_v, D_V)
     visible = _visible(rows[:, None], keys[None, :], n, m, left, right)
-    _, ds = _gradient_tile(q, k, dout, v, lse, delta, visible, scale, softcap, SOFTCAP, MASKED)  # (BLOCK_Q, BLOCK_K)
+    _, ds = _gradient_tile(  # (BLOCK_Q, BLOCK_K)
+        q, k, dout, v, lse, delta, visible, scale, softcap, SOFTCAP, MASKED,
+    )  # fmt: skip
     return tl.dot(ds.to(k.dtype), k, dq, input_precision="ieee")
 
 
 @triton.jit
 def _backward_query(
     Q, K, V, DOut, Lse, Delta, DQ, n, m, scale, softcap, left, right,
-    d_k: tl.constexpr, d_v: tl.constexpr, D_K: tl.constexpr, D_V: tl.constexpr, GROUP: tl.constexpr,
-    BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, SOFTCAP: tl.constexpr,
+    d_k: tl.constexpr, d_v: tl.constexpr, D_K: tl.constexpr, D_V: tl.constexpr,
+    GROUP: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
+    SOFTCAP: tl.constexpr,
 ):  # fmt: skip
     """Make BLOCK_Q rows of the gradient of the queries of one head."""
     block = tl.num_programs(0) - 1 - tl.program_id(0)
@@ -256,8 +274,8 @@ def _backward_query(
     delta = tl.load(Delta + head * n + rows, mask=rows < n, other=0.0)[:, None]
     dq = tl.zeros([BLOCK_Q, D_K], tl.float32)
 
-    last = tl.minimum(block * BLOCK_Q + BLOCK_Q, n) - 1
-    start, full_start, full_end, end = _limits(block * BLOCK_Q, last, left, right, m, BLOCK_K)
+    first, last = block * BLOCK_Q, tl.minimum(block * BLOCK_Q + BLOCK_Q, n) - 1
+    start, full_start, full_end, end = _limits(first, last, left, right, m, BLOCK_K)
     for at in range(start, full_start, BLOCK_K):
         dq = _query_tile(
             dq, q, dout, lse, delta, K, V, at, rows, n, m, scale, softcap, left, right,
