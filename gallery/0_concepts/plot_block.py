@@ -16,7 +16,7 @@ fig = plot.figure(
     "concepts-block",
     title="Tokens meet in attention; the feed-forward layer sees each alone",
     caption=(
-        f"A layer in the pre-norm order of GPT-2. Weights for d_model = {d}: {attention:,} in the four "
+        f"A layer in the pre-norm order of GPT-2. Weights for `d_model = {d}`: {attention:,} in the four "
         "projections, "
         f"{feed_forward:,} in a feed-forward layer of width {4 * d:,}."
     ),

@@ -16,14 +16,14 @@ fig = plot.figure(
     title=f"One of BERT-base’s {h} heads works in {d_k} of its {d_model} dimensions",
     caption=(
         f"All rectangles to one scale, for `n = {n}` tokens: `d_model = {d_model}`, `h = {h}`, "
-        f"`d_k = d_v = d_model / h = {d_k}`. From the published configuration of BERT-base."
+        f"`d_k = d_v = {d_k}`. From the published configuration of BERT-base."
     ),
     size=(5.6, 6.0),
 )
 axes = fig.subplots(3, 1, height_ratios=[768, 512, 768])
 plot.to_scale(
     axes[0],
-    [("X", n, d_model, "ink"), "×", ("W_Q of a head", d_model, d_k, "query"), "=", ("Q", n, d_k, "query")],
+    [("X", n, d_model, "ink"), "×", ("$W_Q$ of a head", d_model, d_k, "query"), "=", ("Q", n, d_k, "query")],
 )
 plot.to_scale(
     axes[1],
@@ -42,7 +42,7 @@ plot.to_scale(
     [
         (f"{h} heads joined", n, d_model, "output"),
         "×",
-        ("W_O", d_model, d_model, "ink"),
+        ("$W_O$", d_model, d_model, "ink"),
         "=",
         ("output", n, d_model, "output"),
     ],

@@ -23,15 +23,15 @@ fig = plot.figure(
     "concepts-dropout",
     title=f"After dropout the rows sum to anything from {sums.min():.2f} to {sums.max():.2f}",
     caption=(
-        f"Softmax of standard normal scores, n = {n}, seed 0. Left: the weights. Right: one draw of "
+        f"Softmax of standard normal scores, n = {n}, seed 0. Above: the weights. Below: one draw of "
         "`ag.dropout` with "
         f"p = {p}, dropped weights hatched. Over 5,000 draws the mean differs from the weights by at most "
         f"{np.abs(average - weights).max():.3f}."
     ),
-    size=(6.4, 3.6),
+    size=(4.4, 6.4),
 )
-left, right = fig.subplots(1, 2)
-for ax, matrix, name in ((left, weights, "weights"), (right, dropped, "one draw")):
+above, below = fig.subplots(2, 1)
+for ax, matrix, name in ((above, weights, "weights"), (below, dropped, "one draw")):
     plot.matrix(
         ax,
         matrix,
@@ -46,6 +46,6 @@ for ax, matrix, name in ((left, weights, "weights"), (right, dropped, "one draw"
     )
 plot.describe(
     fig,
-    f"Two {n} by {n} matrices. Left, weights whose rows sum to 1. Right, the same after dropout with p = {p}: "
+    f"Two {n} by {n} matrices. Above, weights whose rows sum to 1. Below, the same after dropout with p = {p}: "
     f"{int((dropped == 0).sum())} of {n * n} are zero, and the rows sum to {', '.join(f'{s:.2f}' for s in sums)}.",
 )

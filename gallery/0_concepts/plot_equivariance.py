@@ -25,7 +25,7 @@ causal, causal_moved = (ag.self_attention(a, w_q, w_k, w_v, is_causal=True) for 
 
 fig = plot.figure(
     "concepts-equivariance",
-    title="Reorder the words and attention reorders its outputs; a causal mask does not",
+    title="Reorder the words and attention reorders its outputs; under a causal mask they change",
     caption=(
         "The small example in two orders. Each output row keeps its word; only under the causal mask do its "
         "numbers change."

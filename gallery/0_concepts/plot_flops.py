@@ -22,7 +22,7 @@ fig = plot.figure(
     "concepts-flops",
     title=f"Below {4 * d:,} tokens the feed-forward layer costs more than the n × n matrix",
     caption=(
-        f"Multiply-adds of one layer with d_model = {d} and d_ff = {4 * d}, from `ag.attention_flops` and "
+        f"Multiply-adds of one layer with `d_model = {d}` and `d_ff = {4 * d}`, from `ag.attention_flops` and "
         "`ag.feed_forward_flops`. The dots mark where the n × n part (scores and weighted sum) equals the "
         "projections, the "
         "feed-forward layer, and both together."

@@ -22,31 +22,34 @@ assert np.allclose(output, sum(head @ block for head, block in zip(heads, blocks
 
 fig = plot.figure(
     "concepts-heads-sum",
-    title="W_O gives every head its own projection and adds the results",
+    title="The output projection gives every head its own matrix and adds the results",
     caption=(
-        f"Two heads of a random layer with n = {n}, d_model = {d_model}, d_v = {d_v}, seed 1; the two lines "
-        "give the same output."
+        f"Two heads of a random layer with `n = {n}`, `d_model = {d_model}`, `d_v = {d_v}`, seed 1. Joining the "
+        "heads and adding them up give the same output."
     ),
-    size=(6.4, 4.4),
+    size=(4.4, 8.4),
 )
 plot.equation(
     fig.subplots(),
     [
         [
             plot.Matrix(joined, "head 0 | head 1", "output", fmt=".1f"), "×",
-            plot.Matrix(w_o, "W_O", fmt=".0f"), "=", plot.Matrix(output, "output", "output", fmt=".1f"),
+            plot.Matrix(w_o, "$W_O$", fmt=".0f"),
+        ],
+        ["=", plot.Matrix(output, "output", "output", fmt=".1f")],
+        [
+            "=", plot.Matrix(heads[0], "head 0", "output", fmt=".1f"), "×",
+            plot.Matrix(blocks[0], "rows 0, 1", fmt=".0f"),
         ],
         [
-            plot.Matrix(heads[0], "head 0", "output", fmt=".1f"), "×",
-            plot.Matrix(blocks[0], "rows 0, 1", fmt=".0f"), "+",
-            plot.Matrix(heads[1], "head 1", "output", fmt=".1f"), "×",
+            "+", plot.Matrix(heads[1], "head 1", "output", fmt=".1f"), "×",
             plot.Matrix(blocks[1], "rows 2, 3", fmt=".0f"),
         ],
     ],
 )  # fmt: skip
 plot.describe(
     fig,
-    f"Two lines of matrices. Above, the two heads side by side ({n} by {h * d_v}) times W_O ({h * d_v} by "
+    f"Four lines of matrices. Above, the two heads side by side ({n} by {h * d_v}) times W_O ({h * d_v} by "
     f"{d_model}) give the output "
     f"({n} by {d_model}). Below, each head ({n} by {d_v}) times its own {d_v} rows of W_O, added: the largest "
     "difference from the "

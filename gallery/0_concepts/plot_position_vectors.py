@@ -23,10 +23,10 @@ fig = plot.figure(
         "down, component "
         "across. Each matrix has its own colour range."
     ),
-    size=(6.4, 3.9),
+    size=(4.8, 3.4),
 )
 left, right = fig.subplots(1, 2)
-for ax, matrix, name in ((left, sinusoidal, "sinusoidal"), (right, learned, "learned, before training")):
+for ax, matrix, name in ((left, sinusoidal, "sinusoidal"), (right, learned, "learned, untrained")):
     plot.matrix(ax, matrix, kind="values", name=name, annotate=False, axis_labels=("position", "component"))
 turns = [float(n / (2 * np.pi * 10_000 ** (i / d))) for i in (0, d - 2)]
 plot.describe(

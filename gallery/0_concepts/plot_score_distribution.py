@@ -29,7 +29,7 @@ fig = plot.figure(
     caption=(
         f"{samples:,} dot products of two vectors with independent standard normal components for each width, "
         "seed 0. "
-        "Left as they are, right divided by √dₖ; the vertical lines mark two standard deviations, the dashed "
+        "Left as they are, right divided by √dₖ; the vertical lines mark two measured standard deviations, the dashed "
         "curve is "
         "the standard normal density."
     ),

@@ -28,7 +28,7 @@ fig = plot.figure(
     "concepts-training",
     title="All three scales learn; without scaling slowest, and least evenly",
     caption=(
-        f"`experiments.train_retrieval`: one layer, d_model = 32, dₖ = {d_k}, seeds 0 to 4. Top: loss of each "
+        f"`experiments.train_retrieval`: one layer, `d_model = 32`, `d_k = {d_k}`, seeds 0 to 4. Top: loss of each "
         "scale at its "
         "own best rate, smoothed over 10 steps, mean and range over the seeds. Bottom: loss averaged over all "
         f"{steps} steps against the learning rate; a missing point is a rate at which some seed diverged."

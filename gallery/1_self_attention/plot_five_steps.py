@@ -36,9 +36,9 @@ plot.equation(
     fig.subplots(),
     [
         [
-            plot.Matrix(q, "Q = X W_Q", "query", rows=tokens, fmt=".0f"), "",
-            plot.Matrix(k, "K = X W_K", "key", fmt=".0f"), "",
-            plot.Matrix(v, "V = X W_V", "value", fmt=".0f"),
+            plot.Matrix(q, "$Q = X W_Q$", "query", rows=tokens, fmt=".0f"), "",
+            plot.Matrix(k, "$K = X W_K$", "key", fmt=".0f"), "",
+            plot.Matrix(v, "$V = X W_V$", "value", fmt=".0f"),
         ],
         [
             plot.Matrix(q, "Q", "query", rows=tokens, fmt=".0f"), "×",

@@ -28,8 +28,8 @@ fig = plot.figure(
     "self-overview",
     title="Queries, keys and values are three views of one sequence",
     caption=(
-        f"The shapes are those of a run of `ag.self_attention` with n = {n}, d_model = {d_model}, d_k = {d_k} and d_v "
-        f"= {d_v}: the sizes of the example in the chapter."
+        f"The shapes are those of a run of `ag.self_attention` with `n = {n}`, `d_model = {d_model}`, "
+        f"`d_k = {d_k}` and `d_v = {d_v}`: the sizes of the example in the chapter."
     ),
     size=(4.8, 5.2),
 )
@@ -40,12 +40,12 @@ plot.flow(
         "q": {"text": "Q", "detail": shapes["q"], "role": "query"},
         "k": {"text": "K", "detail": shapes["k"], "role": "key"},
         "v": {"text": "V", "detail": shapes["v"], "role": "value"},
-        "scores": {"text": "scores", "detail": f"Q Kᵀ ÷ √d_k, {shapes['weights']}", "role": "scores"},
+        "scores": {"text": "scores", "detail": f"Q Kᵀ ÷ √dₖ, {shapes['weights']}", "role": "scores"},
         "weights": {"text": "weights", "detail": shapes["weights"], "role": "weights"},
         "out": {"text": "output", "detail": shapes["out"], "role": "output"},
     },
     [
-        ("x", "q", "W_Q"), ("x", "k", "W_K"), ("x", "v", "W_V"), ("q", "scores"), ("k", "scores"),
+        ("x", "q", "$W_Q$"), ("x", "k", "$W_K$"), ("x", "v", "$W_V$"), ("q", "scores"), ("k", "scores"),
         ("scores", "weights", "softmax"), ("weights", "out"), ("v", "out"),
     ],
     [". x .", "q k v", ". scores .", ". weights .", ". out ."],

@@ -27,8 +27,8 @@ fig = plot.figure(
     "self-previous-token",
     title=f"With positions, a head can look one word back: {before.min():.2f} or more goes there",
     caption=(
-        "Eight tokens of random content with sinusoidal positions, `ag.sinusoidal_positions`. W_Q turns position t "
-        "into t − 1 and multiplies by 16; W_K reads the position. The first token has no word before it."
+        "Eight tokens of random content with sinusoidal positions, `ag.sinusoidal_positions`. `W_Q` turns position t "
+        "into t − 1 and multiplies by 16; `W_K` reads the position. The first token has no word before it."
     ),
     size=(4.8, 5.0),
 )

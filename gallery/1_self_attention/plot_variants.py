@@ -20,7 +20,7 @@ fig = plot.figure(
         f"`ag.full`, `ag.causal` and `ag.sliding_window(2, 2)` for n = {n}: which query (row) may attend to which key "
         "(column). Hatched pairs are forbidden."
     ),
-    size=(6.4, 3.0),
+    size=(4.8, 2.7),
 )
 for ax, (name, mask) in zip(fig.subplots(1, 3), masks.items(), strict=True):
     plot.matrix(ax, mask.materialize(n), kind="mask", name=name, ink=plot.MASK)

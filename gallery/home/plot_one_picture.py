@@ -20,7 +20,8 @@ scores = ag.attention_scores(query, key)  # (n, m), already divided by the root 
 output, weights = ag.scaled_dot_product_attention(query, key, value, return_weights=True)
 
 # %%
-# The first line compares, the second mixes. Both lines share one size of cell, so shapes can be compared by eye.
+# The first line compares, the second decides, the third mixes. They share one size of cell, so shapes can be
+# compared by eye.
 
 fig = plot.figure(
     "home-one-picture",
@@ -29,31 +30,35 @@ fig = plot.figure(
         "Computed from three queries, keys and values of width two. Scores are dot products divided by the root of "
         "the width; each row of weights is the softmax of a row of scores and sums to one."
     ),
-    size=(6.4, 4.3),
+    size=(4.8, 6.4),
 )
 plot.equation(
     fig.subplots(),
     [
         [
             plot.Matrix(query, "Q", "query", rows=words, shape="n × dₖ", fmt=".0f"),
-            "·",
+            "×",
             plot.Matrix(key.T, "Kᵀ", "key", columns=words, shape="dₖ × m", fmt=".0f"),
-            "/ √dₖ  =",
-            plot.Matrix(scores, "scores", "scores", rows=words, columns=words, shape="n × m", fmt=".1f"),
+            "÷ √dₖ",
         ],
         [
-            plot.Matrix(weights, "softmax(scores)", "weights", rows=words, columns=words, shape="n × m"),
-            "·",
+            "=",
+            plot.Matrix(scores, "scores", "scores", rows=words, columns=words, shape="n × m", fmt=".1f"),
+            "→",
+            plot.Matrix(weights, "softmax(scores)", "weights", columns=words, shape="n × m"),
+        ],
+        [
+            "×",
             plot.Matrix(value, "V", "value", rows=words, shape="m × dᵥ", fmt=".0f"),
             "=",
             plot.Matrix(output, "output", "output", rows=words, shape="n × dᵥ"),
         ],
     ],
-    labels=["compare", "mix"],
+    labels=["compare", "decide", "mix"],
 )
 plot.describe(
     fig,
-    "Two lines of matrices. First, queries times transposed keys over the root of the width gives scores. "
+    "Three lines of matrices. First, queries times transposed keys over the root of the width gives scores. "
     + plot.describe_matrix(weights, words, words)
     + f" Weights times values give the output; the row of cat is {output[1, 0]:.2f} and {output[1, 1]:.2f}.",
 )

@@ -29,9 +29,9 @@ fig = plot.figure(
         f"the lookup returns. The values stored are {values[0]:.0f} (north), {values[1]:.0f} (east), "
         f"{values[2]:.0f} (south) and {values[3]:.0f} (west); their mean is {values.mean():.1f}."
     ),
-    size=(6.4, 3.0),
+    size=(4.8, 4.4),
 )
-for ax, tau in zip(fig.subplots(1, len(temperatures), sharey=True), temperatures, strict=True):
+for ax, tau in zip(fig.subplots(2, 2, sharey=True).flat, temperatures, strict=True):
     plot.bars(ax, ["N", "E", "S", "W"], weights[tau], colour=plot.WEIGHTS)
     ax.set_title(f"temperature {tau:g}", fontsize=10, loc="center")
     ax.set_xlabel(f"returns {answers[tau]:.1f}", fontsize=10)

@@ -26,10 +26,10 @@ fig = plot.figure(
     "home-taxonomy",
     title=f"{total} mechanisms answer {len(taxonomy.AXES)} questions",
     caption=(
-        f"Every mechanism of the guide with the year of its first paper; {written} of {total} run here today, and "
-        "a hollow mark stands for one that does not yet."
+        f"Every mechanism of the guide with the year of the paper that it is taken from; {written} of {total} "
+        "run here today" + ("." if written == total else ", and a hollow mark stands for one that does not yet.")
     ),
-    size=(6.4, 8.0),
+    size=(6.1, 8.0),
 )
 plot.tree(fig.subplots(), tree, columns=2)
 plot.describe(

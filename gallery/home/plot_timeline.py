@@ -18,10 +18,10 @@ fig = plot.figure(
     "home-timeline",
     title=f"From {first.name} to {last.name} in {last.year - first.year} years",
     caption=(
-        f"{len(events)} systems by the year of their first public version. {written} of them run here today; a hollow "
-        "mark stands for one that does not yet."
+        f"{len(events)} systems by the year of their first public version. {written} of them run here today"
+        + ("." if written == len(events) else "; a hollow mark stands for one that does not yet.")
     ),
-    size=(6.4, 5.2),
+    size=(4.9, 5.2),
 )
 plot.timeline(fig.subplots(), events)
 plot.describe(
