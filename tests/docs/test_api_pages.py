@@ -33,7 +33,8 @@ def test_a_page_says_what_every_name_is(name, tmp_path, caplog):
 
 def test_a_colour_is_shown_with_its_value(tmp_path):
     page = site.api_page(PAGES["plot"], tmp_path)
-    assert f".. py:data:: attn_guide.plot.KEY\n   :value: {plot.KEY!r}\n\n   The ink of keys.\n" in page
+    said = f".. py:data:: KEY\n   :module: attn_guide.plot\n   :value: {plot.KEY!r}\n\n   The ink of keys.\n"
+    assert said in page
 
 
 def test_a_name_without_a_comment_is_warned_of(monkeypatch):

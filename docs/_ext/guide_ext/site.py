@@ -150,7 +150,7 @@ def api_page(module: ModuleType, examples: Path) -> str:
         elif inspect.isroutine(target):
             lines += [f".. autofunction:: {full}", ""]
         else:
-            lines += [f".. py:data:: {full if is_code(target) else f'{module.__name__}.{name}'}"]
+            lines += [f".. py:data:: {name}", f"   :module: {owner if is_code(target) else module.__name__}"]
             lines += [f"   :value: {target!r}"] if isinstance(target, str) else []
             lines += ["", *(f"   {line}".rstrip() for line in comment(target, name)), ""]
         if is_code(target):
