@@ -57,7 +57,8 @@ fig = plot.figure(
     caption=(
         f"Processor time of `ag.self_attention`, one head, `d_model = d_k = d_v = {d}`, single precision, one thread; "
         "the best of three runs, after one to warm up, on the machine that built this page. Dashed: the power law "
-        f"fitted from 512 tokens on, exponent {exponent:.2f} ± {error:.2f} (standard error). Times differ from build to build."
+        f"fitted from 512 tokens on, exponent {exponent:.2f} ± {error:.2f} (standard error). Times differ "
+        "from build to build."
     ),
     size=(5.0, 4.0),
 )
