@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from guide_ext.site import AuthorYearLabels, ByLabel
 from pybtex.database import parse_file
 
 from attn_guide import taxonomy
@@ -43,6 +44,14 @@ def test_no_paper_is_listed_twice() -> None:
 def test_every_paper_of_the_taxonomy_is_listed() -> None:
     named = {entry.paper for entry in (*taxonomy.MECHANISMS, *taxonomy.EVENTS)}
     assert named <= set(ENTRIES)
+
+
+def test_the_bibliography_goes_by_first_author_and_year() -> None:
+    ordered = ByLabel().sort(ENTRIES.values())
+    labels = [AuthorYearLabels._label(entry) for entry in ordered]
+    assert labels.index("Dao 2023") < labels.index("DeepSeek-AI 2024") < labels.index("Gemma Team 2024")
+    assert labels.index("Bengio et al. 1994") < labels.index("Bengio et al. 2013")
+    assert labels[-1].startswith("Zh")
 
 
 def test_the_glossary_has_no_term_twice() -> None:

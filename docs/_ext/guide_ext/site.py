@@ -16,6 +16,7 @@ import pkgutil
 import re
 import shutil
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +30,7 @@ from docutils.parsers.rst.states import Inliner
 from pybtex.richtext import Text
 from pybtex.style.formatting.unsrt import Style as UnsrtStyle
 from pybtex.style.labels import BaseLabelStyle
+from pybtex.style.sorting import BaseSortingStyle
 from pybtex.style.template import field, sentence
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -417,11 +419,20 @@ class AuthorYearLabels(BaseLabelStyle):
         return f"{names} {entry.fields['year']}"
 
 
+class ByLabel(BaseSortingStyle):
+    """Entries in the order of their labels, so that braces and accents of a name do not move it."""
+
+    def sorting_key(self, entry: Any) -> tuple[str, str]:
+        label = unicodedata.normalize("NFKD", AuthorYearLabels._label(entry))
+        plain = "".join(letter for letter in label if not unicodedata.combining(letter))
+        return plain.casefold(), entry.fields["title"]
+
+
 class GuideStyle(UnsrtStyle):
     """Plain entries with readable labels, sorted by first author and year."""
 
     default_label_style = AuthorYearLabels
-    default_sorting_style = "author_year_title"
+    default_sorting_style = "label"
 
     def format_title(self, e: Any, which_field: str, as_sentence: bool = True) -> Any:
         """Titles keep their capitals."""
@@ -445,6 +456,7 @@ class RoundAuthorYear(AuthorYearReferenceStyle):
 
 
 pybtex.plugin.register_plugin("pybtex.style.formatting", "guide", GuideStyle)
+pybtex.plugin.register_plugin("pybtex.style.sorting", "label", ByLabel)
 sphinxcontrib.bibtex.plugin.register_plugin(
     "sphinxcontrib.bibtex.style.referencing", "author_year_round", RoundAuthorYear
 )
