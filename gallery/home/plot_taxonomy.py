@@ -26,7 +26,7 @@ fig = plot.figure(
     "home-taxonomy",
     title=f"{total} mechanisms answer {len(taxonomy.AXES)} questions",
     caption=(
-        f"Every mechanism of the guide with the year of the paper that it is taken from; {written} of {total} "
+        f"Every mechanism of the guide with the year in which its paper first appeared; {written} of {total} "
         "run here today" + ("." if written == total else ", and a hollow mark stands for one that does not yet.")
     ),
     size=(6.1, 8.0),

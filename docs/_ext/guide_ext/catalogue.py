@@ -48,7 +48,7 @@ class TaxonomyList(Catalogue):
             lines += ["", f"**{axis.capitalize()}.** {taxonomy.AXES[axis]}", ""]
             for mechanism in mechanisms:
                 where = f"{{ref}}`{mechanism.name} <{mechanism.section}>`"
-                lines.append(f"- {where}: {code_link(mechanism)}, first in {{cite:t}}`{mechanism.paper}`")
+                lines.append(f"- {where}: {code_link(mechanism)}, from {{cite:t}}`{mechanism.paper}`")
         return lines
 
 

@@ -723,21 +723,29 @@ def evidence(record: Mapping[str, Any], repository: str) -> list[nodes.Node]:
     for check in record["checks"]:
         value = sentence(check) if check["kind"] == "require" else shown(check["measured"])
         why = f" ({check['why']})" if check["why"] and check["why"] != shared else ""
-        rows.append([check["name"], value, expectation(check) + why])
+        rows.append([with_subscripts(cell) for cell in (check["name"], value, expectation(check) + why)])
     if rows:
         made.append(table(["what", "measured", "expected"], rows, classes=["ag-claim-table"]))
-    facts = [f"{label(name)} = {shown(value)}" for name, value in record["notes"].items() if _is_scalar(value)]
+    facts = [
+        f"{label(name)}{': ' if '=' in name else ' = '}{shown(value)}"
+        for name, value in record["notes"].items() if _is_scalar(value)
+    ]  # fmt: skip
     if record["seeds"]:
         facts.insert(0, ("seed " if len(record["seeds"]) == 1 else "seeds ") + ", ".join(map(str, record["seeds"])))
     if shared:
         facts.append(f"tolerance: {shared}" if len(record["checks"]) == 1 else f"tolerances: {shared}")
     if facts:
-        made.append(nodes.paragraph("", "; ".join(facts), classes=["ag-claim-facts"]))
+        made.append(nodes.paragraph("", with_subscripts("; ".join(facts)), classes=["ag-claim-facts"]))
     if record["docstring"]:
         text = " ".join(record["docstring"].split("\n\n")[0].split())
-        made.append(nodes.paragraph("", text, classes=["ag-claim-method"]))
+        made.append(nodes.paragraph("", with_subscripts(text), classes=["ag-claim-method"]))
     made.append(nodes.paragraph("", "Test: ", source_link(record, repository), classes=["ag-claim-test"]))
     return made
+
+
+def with_subscripts(text: str) -> str:
+    """The widths d_k and d_v as a reader writes them; Unicode has no subscripts for the longer names."""
+    return re.sub(r"(?<!\w)d_([kv])(?!\w)", lambda found: "d" + {"k": "ₖ", "v": "ᵥ"}[found[1]], text)
 
 
 def label(name: str) -> str:

@@ -287,7 +287,7 @@ class ChapterMechanisms(SphinxDirective):
         ]
         if not rows:
             raise self.error(f"the taxonomy has no mechanism in chapter {number}")
-        return self.parse_text_to_nodes("\n".join(["| Mechanism | First paper | Code |", "|---|---|---|", *rows]))
+        return self.parse_text_to_nodes("\n".join(["| Mechanism | Paper | Code |", "|---|---|---|", *rows]))
 
 
 # --- code ---------------------------------------------------------------------------------------------------------
