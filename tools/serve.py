@@ -86,8 +86,8 @@ def main(arguments: list[str] | None = None) -> None:
         if options.check:
             return
         address = f"http://{HOST}:{server.server_port}/"
-        print(f"Serving {options.directory} at {address}  (Ctrl-C stops)", flush=True)
-        try:
+        try:  # from the moment the address stands there, an interrupt is a wish to stop
+            print(f"Serving {options.directory} at {address}  (Ctrl-C stops)", flush=True)
             server.serve_forever()
         except KeyboardInterrupt:
             print("\nStopped.")
