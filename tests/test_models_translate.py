@@ -16,10 +16,11 @@ from attn_guide.models.translate import attend
 
 SOURCE = torch.tensor([[5, 6, 7, 8, STOP], [9, 4, STOP, PAD, PAD]])
 TARGET = torch.tensor([[7, 8, 9, STOP], [4, STOP, PAD, PAD]])
+SCORES = ("dot", "scaled-dot", "general", "concat", "additive", "cosine", "bare-cosine")
 KINDS = {
     "bahdanau": lambda: Bahdanau(10, 12, 8),
     "fixed": lambda: Bahdanau(10, 12, 8, attention=False),
-    **{f"luong-{score}": lambda score=score: Luong(10, 12, 8, score=score) for score in ("dot", "general", "concat")},
+    **{f"luong-{score}": lambda score=score: Luong(10, 12, 8, score=score) for score in SCORES},
     "luong-local-m": lambda: Luong(10, 12, 8, reach="local-m", window=1),
     "luong-local-p": lambda: Luong(10, 12, 8, reach="local-p", window=1),
     "luong-no-feeding": lambda: Luong(10, 12, 8, input_feeding=False),
@@ -125,16 +126,26 @@ def test_the_average_is_the_reference_s():
     np.testing.assert_allclose(context, (wanted[:, None] @ values.numpy())[:, 0], atol=1e-12)
 
 
-@pytest.mark.parametrize("score", ["dot", "general", "concat"])
+@pytest.mark.parametrize("score", SCORES)
 def test_luong_s_scores_are_the_reference_s(score):
     layer = LuongAttention(6, score).double()
     state, positions = random(2, 6), random(2, 4, 6)
     query, key = state[:, None].numpy(), positions.numpy()
-    w, v = (getattr(layer, name).weight.detach().numpy() if hasattr(layer, name) else None for name in "wv")
+    parameters = {name: p.detach().numpy() for name, p in layer.named_parameters()}
     wanted = {
         "dot": lambda: ag.dot_score(query, key),
-        "general": lambda: ag.general_score(query, key, w),
-        "concat": lambda: ag.concat_score(query, key, w.T, v[0]),
+        "scaled-dot": lambda: ag.scaled_dot_score(query, key),
+        "additive": lambda: ag.additive_score(
+            query,
+            key,
+            parameters["network.w_query.weight"].T,
+            parameters["network.w_key.weight"].T,
+            parameters["network.v.weight"][0],
+        ),
+        "cosine": lambda: ag.cosine_score(query, key, scale=10.0),
+        "bare-cosine": lambda: ag.cosine_score(query, key),
+        "general": lambda: ag.general_score(query, key, parameters["w.weight"]),
+        "concat": lambda: ag.concat_score(query, key, parameters["w.weight"].T, parameters["v.weight"][0]),
     }[score]()
     np.testing.assert_allclose(layer.scores(state, positions).detach(), wanted[:, 0], atol=1e-12)
 
@@ -171,7 +182,7 @@ def test_a_predicted_window_follows_the_equations():
         np.testing.assert_allclose(found[i], wanted, atol=1e-12)
 
 
-@pytest.mark.parametrize("wrong", [{"score": "cosine"}, {"reach": "local"}, {"window": 0}])
+@pytest.mark.parametrize("wrong", [{"score": "bilinear"}, {"reach": "local"}, {"window": 0}])
 def test_unknown_kinds_are_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} is .*; wanted"):
         Luong(10, 12, 8, **wrong)

@@ -7,16 +7,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from .._checks import check_choice, check_integer
+from .bahdanau import AdditiveAttention
 from .pairs import PAD
 from .train import Recipe
 from .translate import Translation, Translator
 
 __all__ = ["Luong", "LuongAttention"]
 
-_SCORES = ("dot", "general", "concat")
+_SCORES = ("dot", "scaled-dot", "general", "concat", "additive", "cosine", "bare-cosine")
 _REACHES = ("global", "local-m", "local-p")
 
 
@@ -27,8 +29,10 @@ class LuongAttention(nn.Module):
     ----------
     width : int
         Width of the states of both sides.
-    score : {"dot", "general", "concat"}
-        ``h . s``, ``h . W s`` or ``v . tanh(W [h; s])``.
+    score : {"dot", "scaled-dot", "general", "concat", "additive", "cosine", "bare-cosine"}
+        The paper's three are ``h . s``, ``h . W s`` and ``v . tanh(W [h; s])``. For comparison there are the
+        Transformer's ``h . s / sqrt(width)``, Bahdanau's ``v . tanh(W_q h + W_k s)``, and the cosine of h and s, with a
+        learned factor that starts at 10 or, bare, without one.
     reach : {"global", "local-m", "local-p"}
         All of the source; a window around position t, as if both languages went in step; a window around a position
         that the state predicts, favouring its middle.
@@ -57,6 +61,10 @@ class LuongAttention(nn.Module):
         if score == "concat":
             self.w = nn.Linear(2 * width, width, bias=False)
             self.v = nn.Linear(width, 1, bias=False)
+        if score == "additive":
+            self.network = AdditiveAttention(width, width, width)
+        if score == "cosine":
+            self.log_scale = nn.Parameter(torch.tensor(10.0).log())
         if reach == "local-p":
             self.w_position = nn.Linear(width, width, bias=False)
             self.v_position = nn.Linear(width, 1, bias=False)
@@ -66,8 +74,16 @@ class LuongAttention(nn.Module):
         if self.score == "concat":
             both = torch.cat([state[:, None].expand_as(positions), positions], dim=-1)
             return self.v(torch.tanh(self.w(both))).squeeze(-1)
-        keys = self.w(positions) if self.score == "general" else positions
-        return torch.einsum("bd,bmd->bm", state, keys)
+        if self.score == "additive":
+            return self.network(state, self.network.project(positions))
+        if self.score == "general":
+            positions = self.w(positions)
+        if self.score in ("cosine", "bare-cosine"):
+            state, positions = F.normalize(state, dim=-1), F.normalize(positions, dim=-1)
+        product = torch.einsum("bd,bmd->bm", state, positions)
+        if self.score == "cosine":
+            return product * self.log_scale.exp()
+        return product / state.shape[-1] ** 0.5 if self.score == "scaled-dot" else product
 
     def centre(self, state: Tensor, step: int, length: Tensor) -> Tensor:
         """Return the position (b,) that a local window is laid around, for sources of ``length`` (b,) words."""
@@ -109,8 +125,8 @@ class Luong(Translator):
         Sizes of the vocabularies.
     width : int
         Width of embeddings and states.
-    score : {"dot", "general", "concat"}
-        How a state is compared with a source position.
+    score : str
+        How a state is compared with a source position, as for ``LuongAttention``.
     reach : {"global", "local-m", "local-p"}
         Where it may look.
     window : int
@@ -209,6 +225,10 @@ RECIPES = (
     Recipe("luong-dot", "Luong's translator with the dot score, number words.", _start, {**_SETTINGS, "score": "dot"}),
     Recipe("luong-general", "The same with the general score.", _start, _SETTINGS),
     Recipe("luong-concat", "The same with the concat score.", _start, {**_SETTINGS, "score": "concat"}),
+    Recipe("luong-scaled", "The same with the scaled dot product.", _start, {**_SETTINGS, "score": "scaled-dot"}),
+    Recipe("luong-additive", "The same with the additive score.", _start, {**_SETTINGS, "score": "additive"}),
+    Recipe("luong-cosine", "The same with the cosine and a learned scale.", _start, {**_SETTINGS, "score": "cosine"}),
+    Recipe("luong-bare-cosine", "The same with the cosine alone.", _start, {**_SETTINGS, "score": "bare-cosine"}),
     Recipe(
         "luong-local-m", "The same with the general score in a window around the step.", _start,
         {**_SETTINGS, "reach": "local-m"},
