@@ -121,11 +121,15 @@ def hard_attention(
     q, k, v = check_attention_inputs(query, key, value)
     scores = attention_scores(q, k, attn_mask=attn_mask, scale=scale)
     noise = gumbel_noise(scores.shape, check_rng("rng", rng)) if choose == "sample" else 0.0
-    choice = _one_hot(_argmax(scores + noise), scores)
-    choice *= np.any(scores > -np.inf, axis=-1, keepdims=True)  # nothing allowed, nothing chosen
-    choice = choice.astype(q.dtype, copy=False)
-    output = (choice @ v).astype(q.dtype, copy=False)
-    return (output, choice) if return_weights else output
+    index = _argmax(scores + noise)  # (..., n)
+    allowed = np.any(scores > -np.inf, axis=-1, keepdims=True)  # nothing allowed, nothing chosen
+    lead = np.broadcast_shapes(index.shape[:-1], v.shape[:-2])
+    # One value is read for each query: the others are not even multiplied by zero.
+    chosen = np.take_along_axis(
+        np.broadcast_to(v, (*lead, *v.shape[-2:])), np.broadcast_to(index, (*lead, index.shape[-1]))[..., None], axis=-2
+    )
+    output = np.where(allowed, chosen, 0.0).astype(q.dtype, copy=False)  # (..., n, d_v)
+    return (output, (_one_hot(index, scores) * allowed).astype(q.dtype, copy=False)) if return_weights else output
 
 
 def _argmax(x: np.ndarray) -> np.ndarray:
