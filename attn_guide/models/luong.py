@@ -209,15 +209,16 @@ def _start(settings: Mapping[str, Any], seed: int) -> Translation:
     def build(source_words: int, target_words: int) -> Luong:
         return Luong(
             source_words, target_words, settings["width"],
-            score=settings["score"], reach=settings["reach"], input_feeding=settings["input_feeding"],
+            score=settings["score"], reach=settings["reach"], window=settings["window"],
+            input_feeding=settings["input_feeding"],
         )  # fmt: skip
 
     return Translation(build, settings)
 
 
 _SETTINGS = {
-    "pairs": "numbers", "width": 64, "score": "general", "reach": "global", "input_feeding": True, "batch": 64,
-    "steps": 250, "lr": 1e-2, "warmup": 20, "clip": 1.0, "measure_every": 25,
+    "pairs": "numbers", "width": 64, "score": "general", "reach": "global", "window": 2, "input_feeding": True,
+    "batch": 64, "steps": 250, "lr": 1e-2, "warmup": 20, "clip": 1.0, "measure_every": 25,
 }  # fmt: skip
 
 #: What ``models.load`` finds here.
