@@ -51,3 +51,22 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
         if sybil.should_parse(file_path):
             return SybilFile.from_parent(parent, path=file_path, sybils=[sybil])
     return None
+
+
+def turn(item: pytest.Item) -> int:
+    """When a test runs: claims before the pages that quote them, the site's build beside what does not wait for it."""
+    path = item.path.relative_to(ROOT) if item.path.is_relative_to(ROOT) else item.path
+    if path.parts[:2] == ("tests", "claims"):
+        return 0
+    if path.parts[:2] == ("tests", "site"):
+        return 1 if path.name == "test_build.py" else 3
+    return 2 if path.parts[0] == "tests" else 4
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the tests in order; in a parallel run one process takes a file, and of the walk over all pages a share."""
+    items.sort(key=turn)
+    if config.getoption("dist", "no") == "loadgroup":
+        for item in items:
+            share = item.callspec.params.get("share", "") if hasattr(item, "callspec") else ""
+            item.add_marker(pytest.mark.xdist_group(f"{item.path} {share}"))

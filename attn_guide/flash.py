@@ -8,7 +8,6 @@ scores is made, used and forgotten, and the memory in use does not depend on the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
 from math import ceil, log, sqrt
 from typing import Any, NamedTuple, TypeAlias
 
@@ -155,7 +154,7 @@ def flash_attention(
     enable_gqa: bool = False,
     softcap: float | None = None,
     block_q: int | None = None,
-    block_k: int = 512,
+    block_k: int | None = None,
     return_lse: bool = False,
 ) -> Any:
     """Attend exactly, one tile of scores at a time: memory grows with the length and not with its square.
@@ -184,7 +183,8 @@ def flash_attention(
         Squash scores to ``softcap * tanh(score / softcap)`` before they are masked.
     block_q, block_k : int, default 256 and 512
         Rows and columns of a tile. 256 x 512 float32 scores are half a megabyte: they stay in a core's cache.
-        Causal rows default to an eighth of n where that is less, since half of a tile on the diagonal is wasted.
+        Causal rows default to an eighth of n where that is less, since half of a tile on the diagonal is wasted;
+        a tile of fewer rows has as many more columns.
     return_lse : bool, default False
         Return the log-sum-exp of each row too, which the backward pass needs.
 
@@ -240,10 +240,12 @@ def flash_attention(
     return (out, lse) if return_lse else out
 
 
-def _check_blocks(call: Call, block_q: int | None, block_k: int) -> tuple[int, int]:
-    """Return the size of a tile, chosen here where ``block_q`` is None."""
+def _check_blocks(call: Call, block_q: int | None, block_k: int | None) -> tuple[int, int]:
+    """Return the size of a tile, chosen here where it is not given."""
     if block_q is None:
         block_q = max(64, min(256, call.n // 8)) if call.is_causal else 256
+    if block_k is None:
+        block_k = max(512, 256 * 512 // check_integer("block_q", block_q, least=1))
     return check_integer("block_q", block_q, least=1), check_integer("block_k", block_k, least=1)
 
 
@@ -288,7 +290,7 @@ def attend_tiles(
         s = _biased(_capped_scores(q, tile, softcap, scratch[:size].reshape(len(q), -1)), tile)  # (r, c)
         if with_maximum:
             if tile.allowed is not None:
-                np.copyto(s, -np.inf, where=~tile.allowed)
+                np.copyto(tile.edge(s), -np.inf, where=~tile.allowed)
             new_top = np.maximum(top, s.max(axis=1))
             shift = _finite(new_top)
             s -= shift[:, None]
@@ -298,7 +300,8 @@ def attend_tiles(
             top = new_top
         p = np.exp2(s, out=s)
         if tile.allowed is not None and not with_maximum:
-            p *= tile.allowed
+            edge = tile.edge(p)
+            edge *= tile.allowed
         total += p @ ones[: p.shape[1]]
         mixed += p @ tile.value
     seen = total != 0.0
@@ -364,7 +367,7 @@ def flash_attention_backward(
     enable_gqa: bool = False,
     softcap: float | None = None,
     block_q: int | None = None,
-    block_k: int = 512,
+    block_k: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the gradients of ``flash_attention``, making each tile of weights again from the log-sum-exp.
 
@@ -465,7 +468,8 @@ def _differentiate_rows(
         s = _biased(s, tile) - log2_sum
         p = np.exp2(np.minimum(s, 0.0))  # a weight is at most 1; a masked score could be more, and overflow
         if tile.allowed is not None:
-            p *= tile.allowed
+            edge = tile.edge(p)
+            edge *= tile.allowed
         dv[tile.keys] += p.T @ grad_out
         ds = p * (grad_out @ tile.value.T - delta)  # (r, c): back through the softmax
         if slope is not None:
@@ -499,7 +503,12 @@ class Tile(NamedTuple):
     key_t: np.ndarray  # (d_k, c)
     value: np.ndarray  # (c, d_v)
     bias: np.ndarray | None = None  # (r, c), added to the scores
-    allowed: np.ndarray | None = None  # (r, c), True = may attend
+    allowed: np.ndarray | None = None  # (r, a) or (a,), True = may attend; the last a keys, all see those before
+
+    def edge(self, s: np.ndarray) -> np.ndarray:
+        """Return the columns (r, a) of a tile of scores that ``allowed`` is about."""
+        assert self.allowed is not None
+        return s[:, s.shape[1] - self.allowed.shape[-1] :]
 
 
 class Limits(NamedTuple):
@@ -537,27 +546,31 @@ def _visible_tiles(call: Call, tiles: list[Tile], at: tuple[int, ...], rows: sli
     """Yield the tiles of which the query rows see anything, each with what masks it."""
     causal_only = call.bias is None and call.allowed is None and call.mask_mod is None
     for tile in tiles:
-        parts = [tile]
         if call.is_causal:
             if tile.keys.start >= rows.stop:
                 return
-            parts = _cut_at_diagonal(tile, rows)
-        for part in parts:
-            if causal_only and (not call.is_causal or part.keys.stop <= rows.start + 1):
-                yield part
-            elif (masked := mask_tile(call, part, at, rows)) is not None:
+            tile = _keys_before(tile, rows.stop)
+        if not causal_only:
+            masked = mask_tile(call, tile, at, rows)
+            if masked is not None:
                 yield masked
+        elif call.is_causal:
+            yield _mask_above_diagonal(tile, rows)
+        else:
+            yield tile
 
 
-def _cut_at_diagonal(tile: Tile, rows: slice) -> list[Tile]:
-    """Cut off the keys before the first row, which all rows see without a mask, and those after the last."""
-    start, stop = tile.keys.start, min(tile.keys.stop, rows.stop)
-    if tile.keys.stop <= rows.start + 1:
-        return [tile]
-    parts = pairwise(sorted({start, max(start, rows.start), stop}))
-    return [
-        Tile(slice(a, b, 1), tile.key_t[:, a - start : b - start], tile.value[a - start : b - start]) for a, b in parts
-    ]
+def _keys_before(tile: Tile, stop: int) -> Tile:
+    """Cut off the keys from ``stop`` on."""
+    start = tile.keys.start
+    size = min(tile.keys.stop, stop) - start
+    return Tile(slice(start, start + size, 1), tile.key_t[:, :size], tile.value[:size])
+
+
+def _mask_above_diagonal(tile: Tile, rows: slice) -> Tile:
+    """Mask the keys that some of the rows may not see: those after the first row, at the end of the tile if at all."""
+    late = np.arange(max(tile.keys.start, rows.start + 1), tile.keys.stop)  # (a,)
+    return tile._replace(allowed=np.arange(rows.start, rows.stop)[:, None] >= late) if late.size else tile
 
 
 def mask_tile(call: Call, tile: Tile, at: tuple[int, ...], rows: slice) -> Tile | None:

@@ -150,7 +150,13 @@ FAULTS = (
     Fault("flash", "wrong key/value head", "at[-1] // self.group)", "at[-1] % self.group)"),
     Fault("flash", "log-sum without the maximum", "lse + _finite(top)", "lse + 0 * _finite(top)"),
     Fault("flash", "backward without the row term", "grad_out @ tile.value.T - delta", "grad_out @ tile.value.T"),
-    Fault("flash", "mask not applied to the plain path", "p *= tile.allowed\n        total", "p *= 1.0\n        total"),
+    Fault(
+        "flash",
+        "mask not applied to the plain path",
+        "edge *= tile.allowed\n        total",
+        "edge *= 1.0\n        total",
+    ),
+    Fault("flash", "diagonal one key late", "rows.start + 1), tile.keys.stop)", "rows.start + 2), tile.keys.stop)"),
     # --- sparse
     Fault("sparse", "window misses its last key", "min(m, last + 1)", "min(m, last)"),
     Fault("sparse", "global keys counted twice", "elsewhere[everywhere] = False", "elsewhere[everywhere] = True"),
