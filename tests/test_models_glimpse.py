@@ -11,7 +11,7 @@ from attn_guide import models
 from attn_guide.models.glimpse import Digits, Glimpse, digit_images
 from attn_guide.models.train import fit
 
-KINDS = ("soft", "hard", "gumbel", "straight-through")
+KINDS = ("soft", "hard", "gumbel", "straight-through", "random")
 SETTINGS = {**models.recipe("glimpse-hard").settings, "width": 8, "looks": 1, "side": 4, "batch": 4, "entropy": 0.0}
 
 
@@ -34,7 +34,7 @@ def test_looks_are_weights(kind):
     assert found.logits.shape == (6, 10)
     assert found.weights.shape == found.probabilities.shape == (6, 3, 16)
     torch.testing.assert_close(found.weights.sum(-1), torch.ones(6, 3))
-    if kind in ("hard", "straight-through"):
+    if kind in ("hard", "straight-through", "random"):
         torch.testing.assert_close(found.weights.sort(dim=-1).values[..., -1], torch.ones(6, 3))
     if kind == "soft":
         assert torch.equal(found.weights, found.probabilities)
@@ -55,7 +55,7 @@ def test_draws_follow_the_probabilities():
     model = Glimpse("hard", width=8)
     scores = torch.tensor([[0.0, 1.0, 2.0, -1.0]]).expand(200_000, -1)
     chances = scores.softmax(-1)
-    frequency = model._choose(scores, chances, generator()).mean(0)
+    frequency = model._choose(scores, chances, generator(), "hard").mean(0)
     error = (chances[0] * (1 - chances[0]) / 200_000).sqrt()
     assert ((frequency - chances[0]).abs() < 5 * error).all()
 
@@ -64,19 +64,59 @@ def test_gumbel_softmax_is_the_reference_s():
     model = Glimpse("gumbel", width=8, temperature=0.7)
     scores = torch.tensor([[0.3, 1.0, -0.5]])
     noise = -torch.empty_like(scores).exponential_(generator=generator(3)).log()
-    found = model._choose(scores, scores.softmax(-1), generator(3))
+    found = model._choose(scores, scores.softmax(-1), generator(3), "gumbel")
     np.testing.assert_allclose(found, ag.softmax((scores + noise).numpy() / 0.7), rtol=1e-5)
 
 
 def test_straight_through_chooses_forward_and_blends_backward():
     scores = torch.tensor([[0.3, 1.0, -0.5]], requires_grad=True)
     direction = torch.tensor([[1.0, -2.0, 0.5]])
-    through = Glimpse("straight-through", width=8)._choose(scores, scores.softmax(-1), generator(3))
+    through = Glimpse("straight-through", width=8)._choose(scores, scores.softmax(-1), generator(3), "straight-through")
     assert through.detach().round().sum() == 1
     (found,) = torch.autograd.grad((through * direction).sum(), scores)
-    blended = Glimpse("gumbel", width=8)._choose(scores, scores.softmax(-1), generator(3))
+    blended = Glimpse("gumbel", width=8)._choose(scores, scores.softmax(-1), generator(3), "gumbel")
     (wanted,) = torch.autograd.grad((blended * direction).sum(), scores)
     torch.testing.assert_close(found, wanted)
+
+
+def test_looks_at_random_follow_nothing():
+    """20,000 looks: each of the 16 patches within five standard errors of 1/16, and none without a generator."""
+    torch.manual_seed(0)
+    model = Glimpse("random", width=8, looks=1)
+    found = model(torch.rand(1, 8, 8).expand(20_000, -1, -1), generator=generator())
+    error = (1 / 16 * 15 / 16 / 20_000) ** 0.5
+    assert ((found.weights[:, 0].mean(0) - 1 / 16).abs() < 5 * error).all()
+    with pytest.raises(ValueError, match="generator is None"):
+        model(torch.rand(1, 8, 8))
+
+
+def test_a_choice_by_place_alone_sees_no_patch_before_it_is_read():
+    """Two images that differ in one patch: with keys from places the probabilities part only after it was read."""
+    torch.manual_seed(0)
+    for content in (True, False):
+        model = Glimpse("hard", width=8, looks=4, content=content)
+        image = torch.rand(1, 8, 8)
+        chosen = model(image).weights[0].argmax(-1)  # (looks,)
+        unread = next(p for p in range(16) if p not in chosen)
+        other = image.clone()
+        other[0, 2 * (unread // 4), 2 * (unread % 4)] += 0.5
+        same = torch.equal(model(image).probabilities, model(other).probabilities)
+        assert same is not content
+        read = int(chosen[0])
+        other = image.clone()
+        other[0, 2 * (read // 4) : 2 * (read // 4) + 2, 2 * (read % 4) : 2 * (read % 4) + 2] = 3.0
+        before, after = model(image).probabilities, model(other).probabilities
+        assert torch.equal(before[:, 0], after[:, 0]) is not content
+        assert not torch.equal(before[:, 1], after[:, 1])
+
+
+def test_another_kind_of_look_with_the_same_weights():
+    torch.manual_seed(0)
+    model, images = Glimpse("soft", width=8), torch.rand(5, 8, 8)
+    hard = Glimpse("hard", width=8)
+    hard.load_state_dict(model.state_dict())
+    assert torch.equal(model(images, kind="hard").logits, hard(images).logits)
+    assert torch.equal(hard(images, kind="soft").logits, model(images).logits)
 
 
 def test_without_a_generator_the_most_probable_patch_is_taken():
@@ -122,10 +162,15 @@ def test_the_baseline_follows_the_reward():
     experiment = Digits(SETTINGS, 0)
     first = experiment.loss(generator()).item()
     assert float(experiment.model.baseline) == pytest.approx(-0.1 * first, rel=1e-5)
+    without = Digits({**SETTINGS, "baseline": models.recipe("glimpse-no-baseline").settings["baseline"]}, 0)
+    without.loss(generator())
+    assert float(without.model.baseline) == 0
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="kind is 'firm'; wanted one of 'soft', 'hard', 'gumbel', 'straight-through'"):
+    with pytest.raises(
+        ValueError, match="kind is 'firm'; wanted one of 'soft', 'hard', 'gumbel', 'straight-through', 'random'"
+    ):
         Glimpse("firm")
 
 
@@ -148,6 +193,6 @@ def test_no_image_is_both_learned_and_tested():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_trained_to_the_end_it_reads_digits(kind):
-    assert models.load(f"glimpse-{kind}").results["accuracy"] > 0.8
+@pytest.mark.parametrize("name", [*KINDS, "no-baseline", "unseen"])
+def test_trained_to_the_end_it_reads_digits(name):
+    assert models.load(f"glimpse-{name}").results["accuracy"] > 0.6

@@ -16,7 +16,7 @@ from .train import AttentionMap, Experiment, Recipe, no_text
 
 __all__ = ["Digits", "Glimpse", "Looks", "digit_images"]
 
-_KINDS = ("soft", "hard", "gumbel", "straight-through")
+_KINDS = ("soft", "hard", "gumbel", "straight-through", "random")
 
 
 @cache
@@ -64,10 +64,10 @@ class Glimpse(nn.Module):
 
     Parameters
     ----------
-    kind : {"soft", "hard", "gumbel", "straight-through"}
+    kind : {"soft", "hard", "gumbel", "straight-through", "random"}
         How a look is made from the probabilities: their weighted average of patches; one patch drawn from them;
         Gumbel-softmax weights, which are nearly one patch; one patch drawn, with the gradient of the Gumbel-softmax
-        weights in the backward pass.
+        weights in the backward pass. "random" has no probabilities to learn: each patch is as likely as any other.
     width : int
         Width of the state.
     looks : int
@@ -76,12 +76,15 @@ class Glimpse(nn.Module):
         Patches are ``side`` x ``side`` pixels, without overlap.
     temperature : float
         Of the Gumbel-softmax.
+    content : bool
+        Whether keys are made from position and content of the patches, or from the position alone.
 
     Notes
     -----
-    A look asks with the state and compares with keys made from position and content of each patch; a GRU reads the
-    patch and where it was. Soft attention passes gradients to the probabilities through the average. A drawn patch
-    does not: ``hard`` needs REINFORCE (``Digits.loss``).
+    A look asks with the state and compares with the keys; a GRU reads the patch and where it was. Soft attention
+    passes gradients to the probabilities through the average. A drawn patch does not: ``hard`` needs REINFORCE
+    (``Digits.loss``). With keys made from content every patch has been encoded and compared before one is chosen.
+    Only with ``content=False`` does a choice know no more of the image than the patches read before it.
 
     References
     ----------
@@ -100,10 +103,12 @@ class Glimpse(nn.Module):
 
     baseline: Tensor
 
-    def __init__(self, kind: str, width: int = 64, looks: int = 4, side: int = 2, temperature: float = 1.0) -> None:
+    def __init__(
+        self, kind: str, width: int = 64, looks: int = 4, side: int = 2, temperature: float = 1.0, content: bool = True
+    ) -> None:
         super().__init__()
         self.kind = check_choice("kind", kind, _KINDS)
-        self.looks, self.side, self.temperature = looks, side, temperature
+        self.looks, self.side, self.temperature, self.content = looks, side, temperature, content
         patches = (8 // side) ** 2
         self.place = nn.Parameter(torch.randn(patches, width) * width**-0.5)
         self.patch = nn.Linear(side * side, width)
@@ -115,7 +120,7 @@ class Glimpse(nn.Module):
         # REINFORCE's baseline lives here, so that a resumed training goes on with the one it had.
         self.register_buffer("baseline", torch.zeros(()))
 
-    def forward(self, images: Tensor, *, generator: torch.Generator | None = None) -> Looks:
+    def forward(self, images: Tensor, *, generator: torch.Generator | None = None, kind: str | None = None) -> Looks:
         """Look at images and answer.
 
         Parameters
@@ -123,21 +128,31 @@ class Glimpse(nn.Module):
         images : Tensor, shape (b, 8, 8)
             Ink from 0 to 1.
         generator : torch.Generator, optional
-            Source of the draws. Without it the most probable patch is taken, by every kind but ``soft``.
+            Source of the draws. Without it the most probable patch is taken, by every kind but ``soft``; ``random``
+            has no such patch and needs it.
+        kind : str, optional
+            Make the looks as another kind does, to see what a model is worth that was not trained for it.
 
         Returns
         -------
         Looks
             Logits, weights and probabilities.
+
+        Raises
+        ------
+        ValueError
+            If ``random`` comes without a generator.
         """
         values = torch.relu(self.patch(self._cut(images))) + self.place  # (b, patches, width)
-        keys = self.key(values)
+        keys = self.key(values if self.content else self.place.expand_as(values))
         state = self.first_state.expand(len(images), -1)
         weights, probabilities = [], []
         for _ in range(self.looks):
             scores = torch.einsum("bd,bpd->bp", self.query(state), keys) * keys.shape[-1] ** -0.5
+            if (kind or self.kind) == "random":
+                scores = torch.zeros_like(scores)
             chances = scores.softmax(dim=-1)
-            weight = self._choose(scores, chances, generator)
+            weight = self._choose(scores, chances, generator, kind or self.kind)
             state = self.reader(torch.einsum("bp,bpd->bd", weight, values), state)
             weights.append(weight)
             probabilities.append(chances)
@@ -147,19 +162,21 @@ class Glimpse(nn.Module):
         """Return the patches of images (b, 8, 8), row by row: (b, patches, side * side)."""
         return images.unfold(1, self.side, self.side).unfold(2, self.side, self.side).flatten(3).flatten(1, 2)
 
-    def _choose(self, scores: Tensor, chances: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _choose(self, scores: Tensor, chances: Tensor, generator: torch.Generator | None, kind: str) -> Tensor:
         """Return the weights (b, patches) of a look."""
-        if self.kind == "soft":
+        if kind == "soft":
             return chances
         if generator is None:
+            if kind == "random":
+                raise ValueError("generator is None; a model that looks at random needs one")
             return F.one_hot(scores.argmax(dim=-1), scores.shape[-1]).to(scores.dtype)
         noise = -torch.empty_like(scores).exponential_(generator=generator).log()  # Gumbel
         noisy = scores + noise
         chosen = F.one_hot(noisy.argmax(dim=-1), scores.shape[-1]).to(scores.dtype)  # drawn from the softmax
-        if self.kind == "hard":
+        if kind in ("hard", "random"):
             return chosen
         soft = (noisy / self.temperature).softmax(dim=-1)
-        return soft if self.kind == "gumbel" else chosen + soft - soft.detach()
+        return soft if kind == "gumbel" else chosen + soft - soft.detach()
 
 
 class Digits(Experiment):
@@ -168,8 +185,8 @@ class Digits(Experiment):
     Parameters
     ----------
     settings : mapping
-        ``kind``, ``width``, ``looks``, ``side``, ``temperature``, ``baseline`` and ``entropy`` (for ``hard``),
-        ``batch``, and what ``Recipe`` lists.
+        ``kind``, ``width``, ``looks``, ``side``, ``temperature``, ``content``, ``baseline`` and ``entropy`` (for
+        ``hard``), ``batch``, and what ``Recipe`` lists.
 
     Notes
     -----
@@ -192,8 +209,9 @@ class Digits(Experiment):
         self.test_images, self.test_labels = torch.from_numpy(images[held_out]), torch.from_numpy(labels[held_out])
         self.batch, self.entropy, self.decay = settings["batch"], settings["entropy"], settings["baseline"]
         self.model = Glimpse(
-            settings["kind"], settings["width"], settings["looks"], settings["side"], settings["temperature"]
-        )
+            settings["kind"], settings["width"], settings["looks"], settings["side"], settings["temperature"],
+            settings["content"],
+        )  # fmt: skip
 
     def loss(self, generator: torch.Generator) -> Tensor:
         """Return the cross-entropy of a batch, with the surrogate of REINFORCE for the draws of ``hard``."""
@@ -212,20 +230,45 @@ class Digits(Experiment):
         # The value is the cross-entropy alone, as for the other kinds; the gradient has both parts.
         return losses.mean() + (surrogate - surrogate.detach()).mean()
 
-    def _accuracy(self, generator: torch.Generator | None) -> float:
-        found = self.model(self.test_images, generator=generator)
+    @torch.no_grad()
+    def accuracy(self, kind: str | None = None, *, drawn: bool = False) -> float:
+        """Return the held-out accuracy.
+
+        Parameters
+        ----------
+        kind : str, optional
+            Make the looks as another kind does.
+        drawn : bool
+            Draw the patches (with one seed for all models) instead of taking the most probable ones.
+
+        Returns
+        -------
+        float
+            The share of right answers.
+        """
+        generator = torch.Generator().manual_seed(10_000) if drawn else None
+        found = self.model(self.test_images, generator=generator, kind=kind)
         return float((found.logits.argmax(dim=-1) == self.test_labels).float().mean())
 
     def measure(self) -> dict[str, float]:
-        """Return the held-out accuracy where the most probable patch is taken (soft: where patches are averaged)."""
-        return {"accuracy": self._accuracy(None)}
+        """Return the held-out accuracy where the most probable patch is taken.
+
+        A soft model averages patches, a random one has to draw.
+        """
+        return {"accuracy": self.accuracy(drawn=self.model.kind == "random")}
 
     def evaluate(self) -> dict[str, float]:
-        """Return both held-out accuracies, and the mean largest probability and entropy (nats) of a look."""
-        chances = self.model(self.test_images).probabilities
+        """Return held-out accuracies, and the mean largest probability and entropy (nats) of a look.
+
+        ``hardened`` is the accuracy where each look takes the most probable patch and ``softened`` where it averages,
+        whatever the model was trained to do.
+        """
+        chances = self.model(self.test_images, kind="soft").probabilities
         return {
-            "accuracy": self._accuracy(None),
-            "accuracy_drawn": self._accuracy(torch.Generator().manual_seed(10_000)),
+            **self.measure(),
+            "accuracy_drawn": self.accuracy(drawn=True),
+            "hardened": self.accuracy("hard"),
+            "softened": self.accuracy("soft"),
             "largest": float(chances.amax(dim=-1).mean()),
             "entropy": float(-(chances * chances.clamp_min(1e-12).log()).sum(dim=-1).mean()),
         }
@@ -248,7 +291,8 @@ class Digits(Experiment):
         labels, answers : ndarray of int, shape (count,)
             The right digits and the model's.
         """
-        found = self.model(self.test_images[:count])
+        generator = torch.Generator().manual_seed(10_000) if self.model.kind == "random" else None
+        found = self.model(self.test_images[:count], generator=generator)
         grid = 8 // self.model.side
         weights = found.weights.unflatten(-1, (grid, grid))
         answers = found.logits.argmax(dim=-1)
@@ -268,17 +312,21 @@ def _start(settings: Mapping[str, Any], seed: int) -> Digits:
 
 
 _SETTINGS = {
-    "kind": "soft", "width": 64, "looks": 4, "side": 2, "temperature": 1.0, "baseline": 0.9, "entropy": 0.02,
-    "batch": 64, "steps": 600, "lr": 5e-3, "warmup": 20, "clip": 1.0, "measure_every": 50,
+    "kind": "soft", "width": 64, "looks": 4, "side": 2, "temperature": 1.0, "content": True, "baseline": 0.9,
+    "entropy": 0.02, "batch": 128, "steps": 400, "lr": 1e-2, "warmup": 20, "clip": 1.0, "measure_every": 25,
 }  # fmt: skip
 
 #: What ``models.load`` finds here.
 RECIPES = tuple(
-    Recipe(f"glimpse-{kind}", f"Handwritten digits through four looks, {about}.", _start, {**_SETTINGS, "kind": kind})
-    for kind, about in (
-        ("soft", "each an average of patches"),
-        ("hard", "each one patch, trained by REINFORCE with a baseline"),
-        ("gumbel", "each a Gumbel-softmax over patches"),
-        ("straight-through", "each one patch, trained through Gumbel-softmax"),
+    Recipe(f"glimpse-{name}", f"Handwritten digits through four looks, {about}.", _start, {**_SETTINGS, **changes})
+    for name, about, changes in (
+        ("soft", "each an average of patches", {}),
+        ("hard", "each one patch, trained by REINFORCE with a baseline", {"kind": "hard"}),
+        ("gumbel", "each a Gumbel-softmax over patches", {"kind": "gumbel"}),
+        ("straight-through", "each one patch, trained through Gumbel-softmax", {"kind": "straight-through"}),
+        ("random", "each one patch at random: nothing is learned about where to look", {"kind": "random"}),
+        # A baseline that keeps its first value, 0, is none.
+        ("no-baseline", "each one patch, trained by REINFORCE alone", {"kind": "hard", "baseline": 1.0}),
+        ("unseen", "each one patch, chosen without seeing the others", {"kind": "hard", "content": False}),
     )
 )
