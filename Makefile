@@ -28,7 +28,7 @@ fi >&2
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test html env browser doctest gallery linkcheck lint models mutation lock clean distclean
+.PHONY: help serve test html env browser doctest gallery linkcheck lint models bench gpu mutation lock clean distclean
 
 help: ## List the targets
 	@echo "Usage: make TARGET [PORT=8000] [PYTHON=python3.12]"; echo
@@ -61,6 +61,13 @@ gallery: env ## Run every gallery script by itself, outside Sphinx; nothing is c
 
 models: env ## Train every model of attn_guide.models that is not trained yet, into _build/models
 	@$(PY) -m attn_guide.models train
+
+bench: env ## Time the package beside PyTorch and save the results (on a quiet machine; minutes)
+	$(PY) -m benchmarks
+
+gpu: env ## Run the tests that need a GPU, then every kernel side by side; a dry run where there is none
+	$(PY) -m pytest -m gpu tests
+	$(PY) -m benchmarks gpu
 
 linkcheck: env ## Check the links of the site that leave it (needs the network)
 	$(SPHINX) -b linkcheck docs $(BUILD)/linkcheck

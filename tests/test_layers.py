@@ -479,7 +479,7 @@ BAD = {
     "encoder params": (TypeError, "params is of type dict", lambda: ag.encoder_layer(X, STATE)),
     "decoder params": (TypeError, "DecoderLayerParams", lambda: ag.decoder_layer(X, X, ENCODER_PARAMS)),
     "stack params": (TypeError, "TransformerParams", lambda: ag.transformer(X, X, ENCODER_PARAMS)),
-    "encoder width": (ValueError, "", lambda: ag.encoder_layer(X, ENCODER_PARAMS)),
+    "encoder width": (ValueError, "query has width 6", lambda: ag.encoder_layer(X, ENCODER_PARAMS)),
     "encoder activation": (
         ValueError,
         "activation",
