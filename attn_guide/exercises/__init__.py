@@ -51,16 +51,19 @@ decorator ``exercise``::
   ``tolerance=``), shapes, ``bool``, strings, sequences, sets and dictionaries exactly. NaN where none is wanted is told
   as such. Arrays may come as lists, whole numbers as floats.
 - ``.holds(condition, "why not")`` is for answers that are not unique; ``.array((n, d))`` and ``.number()`` give the
-  value, checked to be a finite array of that shape or a finite number, to compute the condition with.
+  value, checked to be a finite array of that shape or a finite number, to compute the condition with; ``.parts(2)``
+  gives the two results of ``return a, b``.
 - ``wrong`` maps a plausible mistake, in words, to the source of an answer that makes it (with ``np`` and ``ag`` at
   hand). At least one is required, and ``tests/test_exercises.py`` sees that the checker rejects each.
 - Keep inputs small, so that what came and what was wanted can be printed; and draw shapes whose sizes differ, so that
   a transposed answer fails. A check takes well under a second.
 
-On the page, exercise 5.1 begins with ``**Exercise 5.1. A title.**`` (which the lint of numbers knows), names the
-function with its signature in code font, ``receptive_field(layers, window)``, and is followed by a ``:::{dropdown}
-Solution`` in which a ``python`` block, or a ``>>>`` example, defines that function. The section opens with a sentence that gives the command for the chapter. ``tests/test_exercises.py`` checks
-all of this, and that the solution on the page passes.
+On the page, exercise 5.1 begins with ``**Exercise 5.1. A title.**`` (a form that the lint of numbers knows), names
+the function with its signature in code font, ``receptive_field(layers, window)``, and has a dropdown titled
+*Solution* after it, in which a ``python`` block or a ``>>>`` example defines that function. A reader copies it, so it
+uses nothing but ``np``, ``ag``, and what the dropdown itself imports and defines with ``def``. The section opens with
+a sentence that gives the command for the chapter. ``tests/test_exercises.py`` checks all of this, and that each
+solution passes.
 """
 
 from __future__ import annotations

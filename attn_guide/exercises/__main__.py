@@ -74,7 +74,7 @@ def _list(chapter: int | None) -> int:
 
 def _show(one: Exercise) -> int:
     print(
-        f"Exercise {one.number}, on the page {one.page}\n\n{one.statement}\n\n    def {one.name}{one.signature}: ...\n"
+        f"Exercise {one.number}, on the page {one.page}\n\n{one.told(80)}\n\n    def {one.name}{one.signature}: ...\n"
     )
     print(f"{PROGRAM} template {one.number} > my_answer.py\n{PROGRAM} check {one.number} my_answer.py")
     return 0

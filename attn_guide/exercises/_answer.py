@@ -127,6 +127,12 @@ class Result:
         assert number is not None
         return float(number)
 
+    def parts(self, count: int) -> list[Result]:
+        """Return what came as so many results of their own, or raise ``WrongAnswer`` unless it is a tuple or list."""
+        if not isinstance(self.value, tuple | list) or len(self.value) != count:
+            self.fail(f"{kind(self.value)} came; wanted {count} values, as in `return a, b`")
+        return [Result(self.call, value) for value in self.value]
+
     def fail(self, why: str, *wanted: Any) -> None:
         """Raise ``WrongAnswer``: the call, what came, what was wanted (if given), and why that is wrong."""
         lines = [self.call, *labelled("came", self.value)]
@@ -169,13 +175,18 @@ def difference(got: Any, wanted: Any, tolerance: float) -> str:
         if isinstance(got, str) or not isinstance(got, Sequence):
             return f"{kind(got)} came; wanted a {type(wanted).__name__} of {len(wanted)}"
         if len(got) != len(wanted):
-            return f"{len(got)} values came; wanted {len(wanted)}"
+            return f"{len(got)} value{'s' * (len(got) != 1)} came; wanted {len(wanted)}"
         return _first((f"[{i}]", difference(got[i], wanted[i], tolerance)) for i in range(len(wanted)))
     raise TypeError(f"a checker wants {wanted!r}, which Result.equals cannot compare")
 
 
 def _first(places: Any) -> str:
-    return next((f"at {place}: {why}" for place, why in places if why), "")
+    """The first difference of several, with its place; a place inside a place is written [0][1]."""
+    for place, why in places:
+        if why:
+            inner = why.removeprefix("at ") if why.startswith("at [") else f": {why}"
+            return f"at {place}{inner}"
+    return ""
 
 
 def _number_difference(got: Any, wanted: Any, tolerance: float) -> str:
@@ -213,7 +224,8 @@ def _array_difference(got: Any, wanted: np.ndarray, tolerance: float) -> str:
         return ""
     where = np.unravel_index(int(wrong.argmax()), wrong.shape)
     count = f"{int(wrong.sum())} of {wrong.size} entries differ"
-    return f"{count}, the first at {_place(wrong)}: {text(came[where])} came, wanted {text(exact[where])}"
+    as_wanted = wanted.dtype.type if wanted.dtype.kind == "b" and np.isin(came, (0, 1)).all() else np.float64
+    return f"{count}, the first at {_place(wrong)}: {text(as_wanted(came[where]))} came, wanted {text(wanted[where])}"
 
 
 def _place(where: np.ndarray) -> str:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,10 +67,15 @@ class Exercise:
         """The page it stands on, relative to the folder ``docs``, without an ending."""
         return f"chapters/{PAGES[self.chapter]}"
 
+    def told(self, width: int) -> str:
+        """The statement, in lines of at most so many characters."""
+        paragraphs = [" ".join(paragraph.split()) for paragraph in self.statement.split("\n\n")]
+        return "\n\n".join(textwrap.fill(paragraph, width, break_on_hyphens=False) for paragraph in paragraphs)
+
     @property
     def template(self) -> str:
         """A file to start from."""
-        body = "\n".join(f"    {line}".rstrip() for line in self.statement.splitlines())
+        body = textwrap.indent(self.told(76), "    ")
         return (
             "import numpy as np\n\nimport attn_guide as ag\n\n\n"
             f'def {self.name}{self.signature}:\n    """Exercise {self.number}.\n\n{body}\n    """\n'
