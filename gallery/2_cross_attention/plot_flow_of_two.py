@@ -39,10 +39,10 @@ plot.flow(
         "v": {"text": "V", "detail": shapes["v"], "role": "value"},
         "scores": {"text": "scores", "detail": f"n × m, {shapes['weights']}", "role": "scores"},
         "weights": {"text": "weights", "detail": f"n × m, {shapes['weights']}", "role": "weights"},
-        "out": {"text": "output", "detail": f"n × d_v, {shapes['out']}", "role": "output"},
+        "out": {"text": "output", "detail": f"n × dᵥ, {shapes['out']}", "role": "output"},
     },
     [
-        ("target", "q", "W_Q"), ("source", "k", "W_K"), ("source", "v", "W_V"), ("q", "scores"), ("k", "scores"),
+        ("target", "q", "$W_Q$"), ("source", "k", "$W_K$"), ("source", "v", "$W_V$"), ("q", "scores"), ("k", "scores"),
         ("scores", "weights", "softmax"), ("weights", "out"), ("v", "out"),
     ],
     ["target . source", "q k v", "scores . .", "weights . .", "out . ."],

@@ -27,7 +27,7 @@ fig = plot.figure(
     title=f"“hoon” is written while “am” is read, with a weight of {weights[2, 1]:.2f}",
     caption=(
         "The example of the chapter, computed with `ag.attention_scores` and `ag.cross_attention`. Rows are labelled "
-        f"by the word that was written last; they predict {', '.join(written)}. d_k = 4: products are divided by 2."
+        f"by the word that was written last; they predict {', '.join(written)}. `d_k = 4`: products are divided by 2."
     ),
     size=(6.4, 7.6),
 )

@@ -28,7 +28,7 @@ fig = plot.figure(
     "heads-cost",
     title="Eight heads: the same parameters and products, eight times the exponentials",
     caption=(
-        f"Relative to one head, for d_model = n = {n} and d_k = d_v = d_model / h: `ag.attention_flops`, "
+        f"Relative to one head, for `d_model = n = {n}` and `d_k = d_v = d_model / h`: `ag.attention_flops`, "
         "`ag.attention_bytes` and `ag.mha_param_count`."
     ),
     size=(5.4, 3.6),

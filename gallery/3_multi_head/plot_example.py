@@ -30,8 +30,8 @@ fig = plot.figure(
     "heads-example",
     title="One head finds the animal before the verb, the other the animal after it",
     caption=(
-        "The worked example of the chapter, computed with `ag.multi_head_attention`: d_model = 4, h = 2, d_k = "
-        "d_v = 2. "
+        "The worked example of the chapter, computed with `ag.multi_head_attention`: `d_model = 4`, `h = 2`, "
+        "`d_k = d_v = 2`. "
         "In the output the third column is the one that tells who chases whom."
     ),
     size=(6.4, 7.6),
@@ -51,7 +51,7 @@ plot.equation(
         ],
         [
             plot.Matrix(joined, "head 0 | head 1", "output", rows=tokens, limits=(-3.5, 3.5)), "×",
-            plot.Matrix(params.w_o, "W_O", fmt=".0f"), "=",
+            plot.Matrix(params.w_o, "$W_O$", fmt=".0f"), "=",
             plot.Matrix(out, "output", "output", fmt=".1f", limits=(-3.5, 3.5)),
         ],
     ],

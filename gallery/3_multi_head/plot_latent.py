@@ -24,8 +24,8 @@ fig = plot.figure(
     "heads-latent",
     title=f"A latent cache keeps {stored} numbers per token instead of {full}",
     caption=(
-        f"Multi-head latent attention with d_model = {d_model}, h = {h}, d_c = 16, d_nope = d_v = 16 and "
-        f"d_rope = 8, from "
+        f"Multi-head latent attention with `d_model = {d_model}`, `h = {h}`, `d_c = 16`, `d_nope = d_v = 16` and "
+        f"`d_rope = 8`, from "
         "`ag.init_multi_head_latent`. Widths per token; multi-head attention with heads of these widths would keep "
         f"{full}."
     ),
@@ -44,8 +44,8 @@ plot.flow(
         "out": {"text": "output", "detail": f"{d_model}", "role": "output"},
     },
     [
-        ("x", "q"), ("x", "c"), ("x", "r"), ("c", "k", "W_UK"), ("c", "v", "W_UV"),
-        ("q", "weights"), ("k", "weights"), ("r", "weights"), ("weights", "out"), ("v", "out", "W_O"),
+        ("x", "q"), ("x", "c"), ("x", "r"), ("c", "k", "$W_{UK}$"), ("c", "v", "$W_{UV}$"),
+        ("q", "weights"), ("k", "weights"), ("r", "weights"), ("weights", "out"), ("v", "out", "$W_O$"),
     ],
     ["x . . .", "q r c .", ". . k v", "weights . . .", "out . . ."],
     groups={"cached": ["c", "r"]},

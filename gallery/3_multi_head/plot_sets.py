@@ -29,7 +29,7 @@ fig = plot.figure(
     size=(5.2, 3.4),
 )
 plot.bars(fig.subplots(), [f"{d}" for d in widths], sets, fmt=".0f", colour=plot.KEY)
-fig.axes[0].set_xlabel("width of a head, d_k")
+fig.axes[0].set_xlabel("width of a head, dₖ")
 plot.describe(
     fig,
     "Bars, sets that can be singled out by width of the head: "

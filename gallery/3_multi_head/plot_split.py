@@ -30,11 +30,11 @@ plot.equation(
     fig.subplots(),
     [
         [
-            plot.Matrix(x, "X W_Q", "query", rows=tokens, **matrices), "→",
+            plot.Matrix(x, "X$W_Q$", "query", rows=tokens, **matrices), "→",
             plot.Matrix(right[0], "head 0", "query", **matrices), plot.Matrix(right[1], "head 1", "query", **matrices),
         ],
         [
-            plot.Matrix(x, "X W_Q", "query", rows=tokens, **matrices), "→",
+            plot.Matrix(x, "X$W_Q$", "query", rows=tokens, **matrices), "→",
             plot.Matrix(wrong[0], "head 0", "query", **matrices), plot.Matrix(wrong[1], "head 1", "query", **matrices),
         ],
     ],

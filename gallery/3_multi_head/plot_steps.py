@@ -26,7 +26,7 @@ def shape(a: np.ndarray) -> str:
 
 fig = plot.figure(
     "heads-steps",
-    title="Heads part after the projections and meet again at W_O",
+    title="Heads part after the projections and meet again at the output projection",
     caption=(
         f"The shapes are those of a run with n = {n}, d_model = {d_model} and h = {h} heads, the sizes of the "
         f"example in "
@@ -38,9 +38,9 @@ plot.flow(
     fig.subplots(),
     {
         "x": {"text": "X", "detail": shape(x)},
-        "q": {"text": "X W_Q", "detail": shape(x @ params.w_q), "role": "query"},
-        "k": {"text": "X W_K", "detail": shape(x @ params.w_k), "role": "key"},
-        "v": {"text": "X W_V", "detail": shape(x @ params.w_v), "role": "value"},
+        "q": {"text": "X$W_Q$", "detail": shape(x @ params.w_q), "role": "query"},
+        "k": {"text": "X$W_K$", "detail": shape(x @ params.w_k), "role": "key"},
+        "v": {"text": "X$W_V$", "detail": shape(x @ params.w_v), "role": "value"},
         "split": {"text": "split", "detail": f"three times {shape(q)}"},
         "head0": {"text": "head 0", "detail": shape(heads[0]), "role": "output"},
         "head1": {"text": "head 1", "detail": shape(heads[1]), "role": "output"},
@@ -50,7 +50,7 @@ plot.flow(
     [
         ("x", "q"), ("x", "k"), ("x", "v"), ("q", "split"), ("k", "split"), ("v", "split"),
         ("split", "head0", "attend"), ("split", "head1", "attend"), ("head0", "merge"), ("head1", "merge"),
-        ("merge", "out", "W_O"),
+        ("merge", "out", "$W_O$"),
     ],
     [". x .", "q k v", ". split .", "head0 . head1", ". merge .", ". out ."],
 )  # fmt: skip

@@ -22,7 +22,7 @@ fig = plot.figure(
     "causal-steps",
     title=f"“sat” divides its attention among three words and gives “cat” {weights[2, 1]:.0%}",
     caption=(
-        "Computed with `ag.attention_scores` and `ag.scaled_dot_product_attention(..., is_causal=True)`; d_k = 4, so "
+        "Computed with `ag.attention_scores` and `ag.scaled_dot_product_attention(..., is_causal=True)`; `d_k = 4`, so "
         "products are divided by 2. Hatched pairs are forbidden."
     ),
     size=(6.4, 9.6),
