@@ -422,6 +422,10 @@ def test_the_list_has_every_claim_with_a_link_to_its_page(guide):
     guide.write("tests/claims/test_home.py", PASSING.replace("1 + 1, expected=2", "1 + 2, expected=3"))
     assert guide.build("-W").code == 0
     assert "one and one: measured 3, expected 3" in guide.html("claims")
+    page = guide.root / "docs" / "index.md"
+    guide.write("docs/index.md", page.read_text().replace("The mean of *normal*", "The average of *normal*"))
+    assert guide.build("-W").code == 0
+    assert "The average of <em>normal</em> numbers" in guide.html("claims")
     guide.write("docs/claims.md", head + lists[0].replace(": home", ": hoem"))
     wrong = guide.build()
     assert "no chapter 'hoem'; did you mean 'home'" in wrong.output

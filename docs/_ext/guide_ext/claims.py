@@ -56,6 +56,7 @@ CHAPTERS = {
     "sparse": "Sparse attention",
     "scores": "Score functions",
     "soft": "Soft and hard attention",
+    "appendix": "Appendices",
 }
 
 
@@ -356,7 +357,8 @@ class Ledger:
         """A hash of all that a test's outcome depends on: its source, its helpers, its part of the package."""
         path = self.root / test.file
         source = freshness.function_source(path, test.name)
-        libraries = [name for name in ("numpy", "torch", "scipy") if name == "numpy" or name in source]
+        others = ("torch", "scipy", "onnx", "transformers", "entmax")
+        libraries = ["numpy", *(name for name in others if name in source)]
         extra = source + freshness.versions(*libraries)
         return freshness.fingerprint(freshness.function_dependencies(path, test.name, self.package), extra=extra)
 
@@ -611,9 +613,9 @@ def verify(app: Sphinx, env: BuildEnvironment) -> list[str]:
     for id, test in book.tests.items():
         if id not in used:
             problem(env, f"no page cites claim {id!r}: write it there as a claim", f"{test.file}:{test.line}")
-    now = hashlib.sha256(
-        json.dumps([[id, digest(r), [c.docname for c in cited.get(id, [])]] for id, r in book.records.items()]).encode()
-    ).hexdigest()
+    said = {id: [(c.docname, *(node.astext() for node in c.sentence)) for c in found] for id, found in cited.items()}
+    listed = [[id, digest(record), said.get(id)] for id, record in book.records.items()]
+    now = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
     again = [doc for doc, seen in kept.lists.items() if seen != now]
     kept.lists.update(dict.fromkeys(kept.lists, now))
     return again
