@@ -45,6 +45,7 @@ extensions = [
     "sphinxext.opengraph",
     "guide_ext.catalogue",
     "guide_ext.errata",
+    "guide_ext.explorers",
     "guide_ext.figures",
     "guide_ext.mathml",
     "guide_ext.parity",
