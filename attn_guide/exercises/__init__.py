@@ -55,6 +55,7 @@ decorator ``exercise``::
   gives the two results of ``return a, b``.
 - ``wrong`` maps a plausible mistake, in words, to the source of an answer that makes it (with ``np`` and ``ag`` at
   hand). At least one is required, and ``tests/test_exercises.py`` sees that the checker rejects each.
+- ``statement`` says what each argument is, by its name, with shapes as (n, d): it is the docstring of the template.
 - Keep inputs small, so that what came and what was wanted can be printed; and draw shapes whose sizes differ, so that
   a transposed answer fails. A check takes well under a second.
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
 import json
 import os
+import queue
 import re
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
+import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -28,6 +30,7 @@ PAGES = (
     "7-soft-hard",
 )  # fmt: skip
 SECONDS = 10.0
+START = 120.0  # seconds within which an interpreter starts, however busy the machine is
 
 Checker = Callable[[Answer, np.random.Generator], None]
 
@@ -222,7 +225,7 @@ def check(number: str, source: str, path: str = "<answer>", seed: int = 0, secon
     seed : int
         What random inputs are drawn with.
     seconds : float
-        How long the process may take.
+        How long the answer may take, from the moment the process is ready.
 
     Returns
     -------
@@ -230,38 +233,50 @@ def check(number: str, source: str, path: str = "<answer>", seed: int = 0, secon
         Right or not; whatever the answer does, it does not raise.
     """
     find(number)
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder, "report.jsonl")
-        order = json.dumps({"number": number, "source": source, "path": path, "seed": seed, "report": str(report)})
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}._worker"],
-            stdin=subprocess.PIPE,
-            start_new_session=os.name == "posix",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-        try:
-            process.communicate(order.encode(), timeout=seconds)
-            late = False
-        except subprocess.TimeoutExpired:
-            late = True
-        finally:
-            _end(process)
-        lines = report.read_text(encoding="utf-8").splitlines() if report.exists() else []
-    told = [json.loads(line) for line in lines]
-    for line in told:
-        if "passed" in line:
-            return Verdict(**line)
-    calls = [line["call"] for line in told if "call" in line]
-    doing = f"in this call:\n{calls[-1]}" if calls else "while the file was being read, before any call"
-    if late:
-        return Verdict(False, len(calls), f"still running after {seconds:g} s, {doing}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"{__package__}._worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,  # of the worker; what the answer prints goes to standard error
+        start_new_session=os.name == "posix",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(process.stdout, events), daemon=True).start()
+    calls, doing = 0, "while the file was being read, before any call"
+    deadline = time.monotonic() + START
+    try:
+        with contextlib.suppress(BrokenPipeError), process.stdin as orders:
+            orders.write(json.dumps({"number": number, "source": source, "path": path, "seed": seed}).encode())
+        while event := events.get(timeout=max(0.0, deadline - time.monotonic())):
+            if "ready" in event:
+                deadline = time.monotonic() + seconds
+            elif "call" in event:
+                calls, doing = calls + 1, f"in this call:\n{event['call']}"
+            else:
+                return Verdict(**event)
+    except queue.Empty:
+        return Verdict(False, calls, f"still running after {seconds:g} s, {doing}")
+    finally:
+        _end(process)
     code = process.returncode
     how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-    return Verdict(False, len(calls), f"the program of the answer ended without a result ({how}), {doing}")
+    return Verdict(False, calls, f"the program of the answer ended without a result ({how}), {doing}")
+
+
+def _listen(stream: IO[bytes], events: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+    """Hand on what a worker reports, and None when it has ended."""
+    with stream:
+        for line in stream:
+            events.put(json.loads(line))
+    events.put(None)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process that still runs, and those it started."""
+    """End a process, and those it started, if it does not end by itself at once."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(0.2)
     if process.poll() is None:
         if os.name == "posix":
             os.killpg(process.pid, signal.SIGKILL)

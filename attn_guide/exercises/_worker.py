@@ -1,4 +1,4 @@
-"""The process in which an answer runs: reads what to check from standard input, writes a line for every event."""
+"""The process in which an answer runs: it reads what to check, and reports each event as a line of JSON."""
 
 from __future__ import annotations
 
@@ -19,34 +19,36 @@ MEMORY = 8 * 2**30
 
 def main() -> None:
     order = json.loads(sys.stdin.read())
+    reports = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what the answer prints is for the reader, not a report
     sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 (stands for standard input from now on)
     with contextlib.suppress(ImportError, ValueError, OSError):  # not on every system
         import resource
 
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY if hard < 0 else min(MEMORY, hard), hard))
-    with open(order["report"], "w", encoding="utf-8") as report:
 
-        def tell(**event: Any) -> None:
-            print(json.dumps(event), file=report, flush=True)
+    def tell(**event: Any) -> None:
+        print(json.dumps(event), file=reports, flush=True)
 
-        function, problem = read(order["source"], order["path"], find(order["number"]).name)
-        if problem:
-            tell(passed=False, cases=0, message=problem)
-            return
-        calls: list[str] = []
+    one = find(order["number"])
+    tell(ready=True)
+    function, problem = read(order["source"], order["path"], one.name)
+    if problem:
+        tell(passed=False, cases=0, message=problem)
+        return
+    calls = [one.number]
 
-        def watch(call: str) -> None:
-            calls.append(call)
-            tell(call=call)
+    def watch(call: str) -> None:
+        calls.append(call)
+        tell(call=call)
 
-        try:
-            verdict = grade(order["number"], function, order["seed"], watch)
-        except Exception as error:  # a value so strange that the checker stumbled over it
-            last = calls[-1] if calls else order["number"]
-            tell(passed=False, cases=len(calls), message=f"{last}\ngave what cannot be judged: {error!r}")
-            return
-        tell(passed=verdict.passed, cases=verdict.cases, message=verdict.message)
+    try:
+        verdict = grade(one.number, function, order["seed"], watch)
+    except Exception as error:  # a value so strange that the checker stumbled over it
+        tell(passed=False, cases=len(calls) - 1, message=f"{calls[-1]}\ngave what cannot be judged: {error!r}")
+        return
+    tell(passed=verdict.passed, cases=verdict.cases, message=verdict.message)
 
 
 def read(source: str, path: str, name: str) -> tuple[Any, str]:

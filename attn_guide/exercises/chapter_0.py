@@ -165,8 +165,9 @@ def _(answer: Answer, rng: np.random.Generator) -> None:
     name="break_even_length",
     signature="(d_model, d_ff, gated)",
     statement="""
-    Return the length at which the n x n part of attention (scores and the sum of values) costs as many multiply-adds as
-    a feed-forward layer of width d_ff on the same tokens. The layer has two matrices, or three if gated is True.
+    Return the length at which the n x n part of attention (scores and the sum of values), d_model wide, costs as many
+    multiply-adds as a feed-forward layer of width d_ff on the same tokens. The layer has two matrices, or three if
+    gated is True.
     """,
     wrong={
         "counts two matrices for both": "def break_even_length(d_model, d_ff, gated): return d_ff",

@@ -154,8 +154,9 @@ def _(answer: Answer, rng: np.random.Generator) -> None:
     name="combine",
     signature="(output_1, lse_1, output_2, lse_2)",
     statement="""
-    The same queries attended to two sources. Given are both outputs (n, d_v) and the log-sum-exp (n,) of each row of
-    scores. Return the output (n, d_v) of one attention to both sources under one softmax.
+    The same queries attended to two sources. output_1 and output_2 (n, d_v) are the outputs, and lse_1 and lse_2 (n,)
+    the log-sum-exp of each row of scores. Return the output (n, d_v) of one attention to both sources under one
+    softmax.
     """,
     wrong={
         "takes the mean": "def combine(output_1, lse_1, output_2, lse_2): return (output_1 + output_2) / 2",
@@ -186,8 +187,8 @@ def _(answer: Answer, rng: np.random.Generator) -> None:
     name="source_cache_bytes",
     signature="(layers, heads, d_k, m, number_bytes)",
     statement="""
-    A decoder of so many blocks has cross-attention with so many heads, whose keys and values are d_k wide. Return the
-    bytes that the keys and values of a source of m tokens take, if a number takes number_bytes.
+    A decoder has so many layers, each with cross-attention of so many heads, whose keys and values are d_k wide. Return
+    the bytes that the keys and values of a source of m tokens take, if a number takes number_bytes.
     """,
     wrong={
         "counts keys or values, not both": """
@@ -215,8 +216,9 @@ def _(answer: Answer, rng: np.random.Generator) -> None:
     name="count_scores",
     signature="(latents, m, layers)",
     statement="""
-    So many learned vectors attend once to an input of m tokens. After that they attend to each other in so many layers
-    of self-attention. Return how many scores one head of each of these attentions computes, added up.
+    So many latents, which are learned vectors, attend once to an input of m tokens. After that they attend to each
+    other in so many layers of self-attention. Return how many scores one head of each of these attentions computes,
+    added up.
     """,
     wrong={
         "lets the input attend to itself": "def count_scores(latents, m, layers): return m * m * (1 + layers)",

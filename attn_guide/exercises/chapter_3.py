@@ -18,7 +18,7 @@ __all__: list[str] = []
     name="merge",
     signature="(heads)",
     statement="""
-    Undo ``split_heads``: from an array of shape (h, n, d) make one of shape (n, h d) in which the columns of head 0
+    Undo ``split_heads``: from an array of heads (h, n, d) make one of shape (n, h d) in which the columns of head 0
     come first, then those of head 1, and so on.
     """,
     wrong={
@@ -45,8 +45,9 @@ def _(answer: Answer, rng: np.random.Generator) -> None:
     name="texts_that_fit",
     signature="(memory, layers, num_heads, num_kv_heads, d_k, n, number_bytes)",
     statement="""
-    Return how many texts of n tokens, an integer, have their key/value caches in so many bytes of memory. The model has
-    num_heads query heads and num_kv_heads key/value heads, all of them d_k wide; a number takes number_bytes.
+    Return how many texts of n tokens, an integer, have their key/value caches in so many bytes of memory. In each of so
+    many layers, the model has num_heads query heads and num_kv_heads key/value heads, all of them d_k wide; a number
+    takes number_bytes.
     """,
     wrong={
         "counts the query heads": """
@@ -80,9 +81,9 @@ def _(answer: Answer, rng: np.random.Generator) -> None:
     name="uneven_heads",
     signature="(x, heads)",
     statement="""
-    Return the output (n, d_model) of a layer whose heads differ in width. heads is a list of (w_q, w_k, w_v, w_o): w_q
-    and w_k are (d_model, d_k), w_v is (d_model, d_v) and w_o is (d_v, d_model), each head with a d_k and d_v of its
-    own. There are no biases, and every head scales its scores by its own width.
+    Return the output (n, d_model) of a layer whose heads differ in width, for the input x (n, d_model). heads is a list
+    of (w_q, w_k, w_v, w_o): w_q and w_k are (d_model, d_k), w_v is (d_model, d_v) and w_o is (d_v, d_model), each head
+    with a d_k and d_v of its own. There are no biases, and every head scales its scores by its own width.
     """,
     wrong={
         "scales all heads by the width of the model": """
@@ -117,9 +118,9 @@ def _(answer: Answer, rng: np.random.Generator) -> None:
     name="silent_heads",
     signature="(w_v, w_o, num_heads)",
     statement="""
-    Return the list of the heads, counted from 0 and in order, that can be taken out of a layer without biases and no
-    output changes, whatever the input and the attention weights are. w_v is (d_model, h d_v), and w_o is (h d_v,
-    d_model).
+    A layer without biases has h = num_heads heads, with w_v (d_model, h d_v) and w_o (h d_v, d_model). Return the list
+    of the heads, counted from 0 and in order, that can be taken out and no output changes, whatever the input and the
+    attention weights are.
     """,
     wrong={
         "looks at the rows of w_o alone": """

@@ -228,8 +228,9 @@ def _(answer: Answer, rng: np.random.Generator) -> None:
     name="longest_text",
     signature="(memory, weight_bytes, texts, layers, h_kv, d_k, number_bytes)",
     statement="""
-    Of so many bytes of memory, the weights of a model take weight_bytes. Return to how many tokens, an integer, each of
-    so many texts can grow at once before their key/value caches no longer fit; 0 if not one does.
+    Of so many bytes of memory, the weights of a model take weight_bytes. It has so many layers of h_kv key/value heads,
+    d_k wide, and a number takes number_bytes. Return to how many tokens, an integer, each of so many texts can grow at
+    once before their key/value caches no longer fit; 0 if not one does.
     """,
     wrong={
         "forgets the weights of the model": """
