@@ -1298,20 +1298,21 @@ def bigbird_random_blocks(
     random_blocks = check_integer("random_blocks", random_blocks)
     window_blocks = _check_odd("window_blocks", window_blocks)
     check_rng("rng", rng)
-    anchors = set(_global_block_indices(blocks, global_blocks))
+    anchors = np.array(_global_block_indices(blocks, global_blocks), np.int64)
+    free = np.setdiff1d(np.arange(blocks), anchors)
     half = window_blocks // 2
-    table = np.empty((blocks, random_blocks), dtype=np.int64)
-    for row in range(blocks):
-        if row in anchors:
-            table[row] = row
-            continue
-        candidates = [j for j in range(blocks) if abs(j - row) > half and j not in anchors]
-        if len(candidates) < random_blocks:
+    table = np.repeat(np.arange(blocks)[:, None], random_blocks, axis=1)
+    for row in free:
+        before, after = np.searchsorted(free, (row - half, row + half + 1))  # free[before:after] is the window
+        candidates = free.size - (after - before)
+        if candidates < random_blocks:
             raise ValueError(
-                f"random_blocks is {random_blocks}; block {row} of {blocks} has only {len(candidates)} blocks outside"
+                f"random_blocks is {random_blocks}; block {row} of {blocks} has only {candidates} blocks outside"
                 " its window and the global blocks"
             )
-        table[row] = np.sort(rng.choice(candidates, size=random_blocks, replace=False)) if random_blocks else []
+        if random_blocks:
+            drawn = rng.choice(candidates, size=random_blocks, replace=False)
+            table[row] = np.sort(free[np.where(drawn < before, drawn, drawn + after - before)])
     return table
 
 
