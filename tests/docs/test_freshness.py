@@ -226,3 +226,27 @@ def test_versions_name_what_is_missing():
     text = freshness.versions("numpy", "no-such-distribution-here")
     assert text.startswith("numpy=")
     assert text.endswith("no-such-distribution-here=absent")
+
+
+def test_a_data_file_that_is_named_by_its_path_is_a_dependency(package):
+    results = package.parent / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    (results / "flash.json").write_text("1")
+    names = "'benchmarks/results/flash.json', 'benchmarks/results/gone.json', 'flash.json'"
+    source = f"import pkg as ag\nread({names})"
+    found = freshness.dependencies_of(source, package)
+    assert found == {results / "flash.json"}
+    script = package.parent / "plot_x.py"
+    script.write_text(source)
+    assert freshness.dependencies(script, package) == {results / "flash.json"}
+    before = freshness.fingerprint(found)
+    (results / "flash.json").write_text("2")
+    assert freshness.fingerprint(found) != before
+    (results / "gone.json").write_text("3")  # a file that appears makes the script stale too
+    assert freshness.dependencies_of(source, package) == {results / "flash.json", results / "gone.json"}
+
+
+def test_the_figures_of_the_numbers_page_depend_on_the_results():
+    for name in ("plot_flash_ratio.py", "plot_growth.py"):
+        reached = freshness.dependencies(freshness.ROOT / "gallery/appendices" / name)
+        assert sum(path.parent.name == "results" for path in reached) == 2

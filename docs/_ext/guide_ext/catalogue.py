@@ -2,15 +2,18 @@
 
 - ``:::{taxonomy-list}`` gives every mechanism, branch by branch: its section, its code, its paper.
 - ``:::{timeline-list}`` gives the systems of the timeline in order, each with the code here that runs it.
+- ``:::{timeline-entry} NAME`` gives one of them: its paper, what was new, and links to its code, its section, its test
+  and its figure. The options ``:section:``, ``:test:`` and ``:figure:`` are all needed, and each must exist.
 
 What has no code yet says so; ``tests/test_taxonomy.py`` counts what is owed.
 """
 
 from __future__ import annotations
 
+import ast
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -62,7 +65,56 @@ class TimelineList(Catalogue):
         ]
 
 
+def find_test(root: Path, node: str) -> str:
+    """The file of ``tests/test_x.py::test_y``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or no such test in it.
+    """
+    file, _, name = node.partition("::")
+    path = root / file
+    if not path.is_file():
+        raise ValueError(f"test is {node!r}: there is no {file}")
+    names = [f.name for f in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(f, ast.FunctionDef)]
+    if not name.startswith("test_") or name not in names:
+        raise ValueError(f"test is {node!r}: {file} has no test of that name")
+    return file
+
+
+class TimelineEntry(Catalogue):
+    """One system of the timeline, with everything that stands behind it."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+    option_spec: ClassVar[dict[str, Any]] = {name: str.strip for name in ("section", "test", "figure")}
+
+    def lines(self) -> list[str]:
+        name = self.arguments[0]
+        event = next((event for event in taxonomy.EVENTS if event.name == name), None)
+        if event is None:
+            raise self.error(f"no event {name!r}; there are {', '.join(event.name for event in taxonomy.EVENTS)}")
+        missing = {"section", "test", "figure"} - set(self.options)
+        if missing:
+            raise self.error(f"{name}: {', '.join(sorted(missing))} not given")
+        try:
+            file = find_test(Path(self.config.guide_root), self.options["test"])
+        except ValueError as error:
+            raise self.error(f"{name}: {error}") from None
+        test = self.options["test"].partition("::")[2]
+        return [
+            f"{{cite:t}}`{event.paper}`, {event.year}: {event.contribution}.",
+            "",
+            f"- Code: {code_link(event)}.",
+            f"- In this guide: {{ref}}`{self.options['section']}`.",
+            f"- Figure: {{ref}}`fig-{self.options['figure']}`.",
+            f"- Test: [`{test}`]({self.config.guide_repository}/{file}) in `{file}`.",
+        ]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("taxonomy-list", TaxonomyList)
+    app.add_directive("timeline-entry", TimelineEntry)
     app.add_directive("timeline-list", TimelineList)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -66,6 +66,7 @@ SECTIONS = (
     "5_sparse",
     "6_score_functions",
     "7_soft_hard",
+    "appendices",
 )
 
 #: What draws and writes, beyond what a script names: a change here makes every figure stale.

@@ -15,6 +15,9 @@ dependencies: they only say where a name lives, so a new export elsewhere makes 
 something that cannot be followed (it passes the package around, or imports by string), every module counts: the
 answer may be too large, never too small.
 
+A script may also read other files. A string that is the path of one, seen from the root of the repository, such as
+``"benchmarks/results/flash.json"``, makes that file a dependency.
+
 A *fingerprint* is a hash over such a set of files; two builds compare fingerprints to decide what to run again.
 """
 
@@ -22,6 +25,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -30,6 +34,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "attn_guide"
+FILE = re.compile(r"[\w.-]+(/[\w.-]+)+\.(json|toml|csv|txt|py)")
 
 __all__ = [
     "PACKAGE",
@@ -186,7 +191,13 @@ class _Reach:
         trees = list(trees)
         module = ast.Module(body=[*(bindings or []), *trees], type_ignores=[])  # type: ignore[list-item]
         self._follow(module, home=None, beside=beside, lazy=set(map(id, bindings or [])))
-        return frozenset(self.found)
+        return frozenset(self.found | self._named(trees))
+
+    def _named(self, trees: Iterable[ast.AST]) -> set[Path]:
+        """The files of the repository that the trees name in strings."""
+        strings = {n.value for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+        named = {self.package.parent / s for s in strings if isinstance(s, str) and FILE.fullmatch(s)}
+        return {path for path in named if path.is_file()}
 
     def everything(self) -> None:
         self.found.update(self.package.rglob("*.py"))
