@@ -511,6 +511,7 @@ def test_multiplications_counted(claim):
         "additive over projected dot, in multiplications", table["additive"] / table["projected dot"], expected=1.0
     )
     claim.note(n=n, d=d, table=table, tanh=n * n * d, additions=n * n * d,
+               parameters={"projected dot": 2 * d * d, "additive": 2 * d * d + d},
                factor=table["additive, projected again for each pair"] / table["additive"])  # fmt: skip
 
 
@@ -808,3 +809,22 @@ def test_local_attention_sees_a_window(claim):
         mean_sum_p=float(sums[1].mean()), steps=len(predicted.loss), longest=max(w.shape[1] for _, _, w in rows_m),
         last_loss=[float(r.loss[-20:].mean()) for r in (by_step, predicted, wide)],
     )  # fmt: skip
+
+
+@pytest.mark.claim("scores-bend-outside")
+def test_a_bend_after_the_sum_leaves_one_order_of_keys(claim):
+    """Graph attention's score, LeakyReLU of a sum, and with the bend inside: how many orders 64 queries give."""
+    rng = claim.rng(22)
+    n, m, d = 64, 8, 4
+    q, k = rng.standard_normal((n, d)), rng.standard_normal((m, d))
+    w_q, w_k, v = rng.standard_normal((d, d)), rng.standard_normal((d, d)), rng.standard_normal(d)
+
+    def leaky(x: np.ndarray) -> np.ndarray:
+        return np.where(x > 0, x, 0.2 * x)
+
+    outside = leaky((q @ w_q @ v)[:, None] + (k @ w_k @ v)[None])
+    inside = leaky((q @ w_q)[:, None] + (k @ w_k)[None]) @ v
+    orders = [len({tuple(row) for row in s.argsort(axis=1)}) for s in (outside, inside)]
+    claim.check("orders of the keys among 64 queries, bend after the sum", orders[0], expected=1)
+    claim.above("orders of the keys among 64 queries, bend before it", orders[1], 8)
+    claim.note(queries=n, keys=m)
