@@ -33,8 +33,9 @@ def cosine_cap(n, scale):
     },
 )
 def _(answer: Answer, rng: np.random.Generator) -> None:
-    for n, scale in [(1, 1.0), (2, 1.0), (10, 1.0), (512, 1.0), (512, 10.0), *zip([3, 40], rng.uniform(1, 5, 2))]:
-        answer(int(n), float(scale)).equals(_best_weight(int(n), float(scale)))
+    drawn = (3, float(rng.uniform(1, 5))), (40, float(rng.uniform(1, 5)))
+    for n, scale in [(1, 1.0), (2, 1.0), (10, 1.0), (512, 1.0), (512, 10.0), *drawn]:
+        answer(n, scale).equals(_best_weight(n, scale))
 
 
 @exercise(
@@ -70,7 +71,7 @@ def _(answer: Answer, rng: np.random.Generator) -> None:
     name="additive",
     signature="(q, k, w_query, w_key, v)",
     statement="""
-    The additive scores ``v . tanh(q W_query + k W_key)``, of shape (n, m), without making an array of more than two
+    The additive scores ``v . tanh(q w_query + k w_key)``, of shape (n, m), without making an array of more than two
     dimensions on the way. ``w_query`` is (d_q, d_a), ``w_key`` (d_k, d_a) and ``v`` (d_a,).
     """,
     wrong={
@@ -133,7 +134,7 @@ def _(answer: Answer, rng: np.random.Generator) -> None:
     name="as_general",
     signature="(w_query, w_key)",
     statement="""
-    The matrix W with which ``x W y`` is the score of an attention head, ``(x W_query) . (y W_key)`` over the square
+    The matrix W with which ``x W y`` is the score of an attention head, ``(x w_query) . (y w_key)`` over the square
     root of the head's width. Both projections have shape (d_model, d_k).
     """,
     wrong={
