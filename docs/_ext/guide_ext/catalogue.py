@@ -88,7 +88,7 @@ class TimelineEntry(Catalogue):
 
     required_arguments = 1
     final_argument_whitespace = True
-    option_spec: ClassVar[dict[str, Any]] = {name: str.strip for name in ("section", "test", "figure")}
+    option_spec: ClassVar[dict[str, Any]] = dict.fromkeys(("section", "test", "figure"), str.strip)
 
     def lines(self) -> list[str]:
         name = self.arguments[0]
