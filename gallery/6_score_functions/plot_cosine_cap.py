@@ -24,8 +24,8 @@ fig = plot.figure(
     title=f"A bare cosine cannot give one of {lengths[8]} keys more than {caps['scale 1'][8]:.1%}",
     caption=(
         "The weight of a key that points along the query when all others point against it: `ag.softmax` of "
-        "`ag.cosine_score` with four scales. No arrangement of keys gives more. The number of keys runs on a logarithmic "
-        "axis."
+        "`ag.cosine_score` with four scales. No arrangement of keys gives more. The axis of the "
+        "number of keys is logarithmic."
     ),
     size=(5.2, 3.6),
 )

@@ -51,8 +51,8 @@ fig = plot.figure(
     + " and ".join(f"{r.results['held_out']:.1%}" for r in runs.values())
     + " right",
     caption=(
-        "Exact match on 100 held-out numbers during training, general score, seed 0, one training each. The title has the "
-        "exact match on all held-out numbers at the end."
+        "Exact match on 100 held-out numbers during training, general score, seed 0, one training each. The title has "
+        "the exact match on all held-out numbers at the end."
     ),
     size=(5.2, 3.2),
 )

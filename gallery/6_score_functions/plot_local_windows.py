@@ -32,7 +32,7 @@ said = []
 for i, (ax, (name, a)) in enumerate(zip(fig.subplots(1, 3), found.items(), strict=True)):
     rows, columns = ([w.replace("<stop>", "‹stop›") for w in words] for words in (a.target, a.source))
     seen = a.weights > 0
-    plot.matrix(ax, a.weights, kind="weights", rows=rows if i == 0 else None, columns=columns, mask=seen, annotate=False,
+    plot.matrix(ax, a.weights, rows=rows if i == 0 else None, columns=columns, mask=seen, annotate=False,
                 limits=(0, 1), name=names[name], ink=plot.WEIGHTS)  # fmt: skip
     said.append(f"{names[name]}: " + plot.describe_matrix(a.weights, rows, columns, mask=seen))
 plot.describe(fig, "Three matrices of weights. " + " ".join(said))

@@ -23,8 +23,10 @@ fig = plot.figure(
     "scores-alignments",
     title=f"All write {min(accuracy.values()):.1%} or more rightly, and no two look alike",
     caption=(
-        f"Weights of `luong-dot` and its six relatives, and of `bahdanau`, whose decoder looks before it moves; seed 0, on a "
-        f"held-out number, translated rightly by {right} of {len(found)}. Rows: the word predicted; columns: the word read. Below each name stands the exact match on "
+        "Weights of `luong-dot` and its six relatives, and of `bahdanau`, whose decoder looks before it "
+        "moves; seed 0, "
+        f"on a held-out number, translated rightly by {right} of {len(found)}. Rows: the word predicted; columns: the "
+        "word read. Below each name stands the exact match on "
         f"{len(held_out)} held-out numbers. All panels have the colours of 0 to 1."
     ),
     size=(4.8, 9.6),

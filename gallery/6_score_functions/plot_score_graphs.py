@@ -34,21 +34,24 @@ fig = plot.figure(
     "scores-flow-products",
     title="Four scores are one matrix product with something before or after it",
     caption=(
-        f"Flows of `ag.dot_score`, `ag.scaled_dot_score`, `ag.general_score` and `ag.cosine_score` with the shapes of a "
-        f"run on {n} queries and {m} keys of width {d}."
+        f"Flows of `ag.dot_score`, `ag.scaled_dot_score`, `ag.general_score` and `ag.cosine_score` with the shapes of "
+        f"a run on {n} queries and {m} keys of width {d}."
     ),
     size=(5.4, 5.6),
 )
 ends = {"q": node("Q", shape(q), "query"), "k": node("K", shape(k), "key"),
         "s": node("scores", shape(products["dot"]), "scores")}  # fmt: skip
+by_query = [("q", "q1"), ("q1", "s"), ("k", "s")], ["q k", "q1 .", "s ."]
 middle = {
     "dot": ({}, [("q", "s"), ("k", "s")], ["q k", "s ."]),
-    "scaled dot": ({"q1": node("Q / √dₖ", shape(q), "query")}, [("q", "q1"), ("q1", "s"), ("k", "s")], ["q k", "q1 .", "s ."]),
-    "general": ({"q1": node("Q W", shape(q @ w), "query")}, [("q", "q1"), ("q1", "s"), ("k", "s")], ["q k", "q1 .", "s ."]),
+    "scaled dot": ({"q1": node("Q / √dₖ", shape(q), "query")}, *by_query),
+    "general": ({"q1": node("Q W", shape(q @ w), "query")}, *by_query),
     "cosine": (
         {"q1": node("Q / |q|", shape(q), "query"), "k1": node("K / |k|", shape(k), "key")},
-        [("q", "q1"), ("k", "k1"), ("q1", "s"), ("k1", "s")], ["q k", "q1 k1", "s ."]),
-}  # fmt: skip
+        [("q", "q1"), ("k", "k1"), ("q1", "s"), ("k1", "s")],
+        ["q k", "q1 k1", "s ."],
+    ),
+}
 for ax, (name, (more, edges, grid)) in zip(fig.subplots(2, 2).flat, middle.items(), strict=True):
     plot.flow(ax, ends | more, edges, grid)
     ax.set_title(name, fontsize=11, color=plot.SCORES, loc="left")

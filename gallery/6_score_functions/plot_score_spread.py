@@ -11,7 +11,7 @@ import attn_guide as ag
 from attn_guide import plot
 
 rng = np.random.default_rng(0)
-widths, pairs, draws = np.array([4, 8, 16, 32, 64, 128, 256]), 100, 40
+widths, pairs, draws = np.array([4, 8, 16, 32, 64, 128, 256]), 100, 20
 variance = {name: [] for name in ("dot", "general", "scaled dot", "additive", "cosine")}
 for d in widths:
     squares = {name: [] for name in variance}
@@ -34,8 +34,9 @@ fig = plot.figure(
     "scores-spread",
     title="Dot spreads with the width, cosine shrinks, additive and scaled dot keep still",
     caption=(
-        f"Variance over {pairs * draws:,} pairs for each width, from {draws} draws of the parameters (seed 0). Components "
-        "of queries and keys have mean 0 and variance 1; entries of the matrices and of v have variance 1/d. Both axes "
+        f"Variance over {pairs * draws:,} pairs for each width, from {draws} draws of the parameters (seed 0). "
+        "Components of queries and keys have mean 0 and variance 1; entries of the matrices and of v have "
+        "variance 1/d. Both axes "
         "are logarithmic."
     ),
     size=(5.2, 3.8),

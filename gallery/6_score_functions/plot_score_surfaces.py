@@ -10,6 +10,8 @@ import numpy as np
 import attn_guide as ag
 from attn_guide import plot
 
+ARROW = {"arrowstyle": "-|>", "color": plot.INK, "linewidth": 2, "shrinkA": 0, "shrinkB": 0}
+
 q = np.array([[1.5, 0.75]])
 side = np.linspace(-3, 3, 61)
 k = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
@@ -44,14 +46,15 @@ for ax, (name, s) in zip(fig.subplots(3, 2).flat, surfaces.items(), strict=True)
         side, side, s, levels=np.linspace(-top, top, 12)[1:-1], colors=plot.INK, linewidths=0.5, linestyles="solid"
     )
     sign = -1 if "−q" in name else 1
-    ax.annotate("", sign * q[0], (0, 0), arrowprops={"arrowstyle": "-|>", "color": plot.INK, "linewidth": 2, "shrinkA": 0, "shrinkB": 0})  # fmt: skip
+    ax.annotate("", sign * q[0], (0, 0), arrowprops=ARROW)
     ax.set_title(name, fontsize=11, color=plot.SCORES, loc="left")
     ax.set(aspect="equal", xticks=[], yticks=[])
 plot.describe(
     fig,
     "Six maps of a score over the plane of keys. "
     + " ".join(f"{name}: from {s.min():.2f} to {s.max():.2f}." for name, s in surfaces.items())
-    + " Dot and scaled dot have the same straight lines at right angles to the query, general has them turned by a quarter, the lines of the cosine are rays "
-    "from the origin, and the additive score has plateaus with steep edges between them, which lie elsewhere for the "
+    + " Dot and scaled dot have the same straight lines at right angles to the query, general has them turned by a "
+    "quarter, the lines of the cosine are rays from the origin, and the additive score has plateaus with "
+    "steep edges between them, which lie elsewhere for the "
     "opposite query.",
 )

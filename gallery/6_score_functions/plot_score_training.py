@@ -22,8 +22,9 @@ fig = plot.figure(
     title=f"After {step[at]} steps {best} gets {early[best]:.0%} right, {worst} {early[worst]:.0%}",
     caption=(
         f"Exact match on 100 held-out numbers after {step[at]} of {len(runs['dot'].loss)} steps; one training for each "
-        f"score, seed 0, the same data and settings. At the end all are at {min(r.results['held_out'] for r in runs.values()):.1%} "
-        "or more of all held-out numbers. A single training of each is no ranking."
+        "score, seed 0, the same data and settings. At the end all are at "
+        f"{min(r.results['held_out'] for r in runs.values()):.1%} or more of all held-out numbers. A "
+        "single training of each is no ranking."
     ),
     size=(5.2, 3.3),
 )

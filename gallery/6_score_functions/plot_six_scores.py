@@ -29,8 +29,8 @@ fig = plot.figure(
     "scores-example",
     title=f"Dot picks {winners['dot']}, cosine picks {winners['cosine']}, general picks {winners['general']}",
     caption=(
-        "Left: the query q and the keys a, b and c; the key a is the same vector as q. Right: the softmax of the scores "
-        "of `ag.dot_score` and its five relatives, one row a score, with the parameters of the example."
+        "Left: the query q and the keys a, b and c; the key a is the same vector as q. Right: the softmax of the "
+        "scores of `ag.dot_score` and its five relatives, one row a score, with the parameters of the example."
     ),
     size=(5.4, 3.4),
 )
@@ -51,6 +51,6 @@ plot.matrix(right, weights, kind="weights", rows=list(scores), columns=list(keys
             ink=plot.WEIGHTS)  # fmt: skip
 plot.describe(
     fig,
-    "Left, a plane with the query (2, 1) and the keys a = (2, 1), b = (4, -1) and c = (-1, 2). Right, a matrix of weights. "
+    "Left, a plane with the query (2, 1) and the keys a = (2, 1), b = (4, -1) and c = (-1, 2). Right, weights. "
     + plot.describe_matrix(weights, list(scores), list(keys)),
 )
