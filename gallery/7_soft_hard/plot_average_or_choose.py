@@ -33,7 +33,7 @@ fig = plot.figure(
 plot.equation(
     fig.subplots(),
     [
-        plot.Matrix(used, "weights used", "weights", rows=names, columns=[str(i + 1) for i in range(5)], fmt=".3g"), "×",
+        plot.Matrix(used, "weights used", "weights", rows=names, columns=list("12345"), fmt=".3g"), "×",
         plot.Matrix(values, "V", "value", fmt=".0f"), "=", plot.Matrix(outputs, "output", "output", fmt=".3g"),
     ],
 )  # fmt: skip

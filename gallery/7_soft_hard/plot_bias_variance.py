@@ -34,8 +34,8 @@ fig = plot.figure(
     f"its bias and gains {variance['Gumbel-softmax'][0] / variance['Gumbel-softmax'][3]:.0f} times the variance",
     caption=(
         "100,000 single-draw gradients at each temperature, seed 0, against `ag.expected_reward_gradient`. Bias: "
-        "length of the mean error. Dashed: length of the exact gradient (top), which is the bias of an estimate that is "
-        "always zero; variance of REINFORCE with the expected loss as baseline (bottom), whose bias is zero."
+        "length of the mean error. Dashed: length of the exact gradient (top), which is the bias of an estimate that "
+        "is always zero; variance of REINFORCE with the expected loss as baseline (bottom), whose bias is zero."
     ),
     size=(6.4, 5.6),
 )
