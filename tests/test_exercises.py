@@ -249,6 +249,16 @@ def test_a_changed_argument_is_told_and_the_checkers_own_stays(argument, change)
     Answer("f", lambda a: a)(argument).holds(True, "")
 
 
+def test_the_memory_of_a_call_is_measured():
+    n = 500
+    small = Answer("f", lambda n: np.ones(n).sum()).traced(n)
+    large = Answer("f", lambda n: np.ones((n, n)).sum()).traced(n)
+    assert 8 * n <= small.peak < 8 * n * n <= large.peak < 2 * 8 * n * n
+    small.equals(n)
+    with pytest.raises(WrongAnswer, match="raised ZeroDivisionError"):
+        Answer("f", lambda n: 1 / 0).traced(n)
+
+
 def test_a_call_is_shown_small():
     function = Answer("f", lambda *args, **named: None)
     assert function(np.eye(2), 0.1, [1, (2,)], x="a").call == "f([[1., 0.], [0., 1.]], 0.1, [1, (2,)], x='a')"
