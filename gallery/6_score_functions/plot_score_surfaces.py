@@ -10,7 +10,8 @@ import numpy as np
 import attn_guide as ag
 from attn_guide import plot
 
-ARROW = {"arrowstyle": "-|>", "color": plot.INK, "linewidth": 2, "shrinkA": 0, "shrinkB": 0}
+BLACK = "#111111"  # on the colours of the maps, which are those of a light page in both themes
+ARROW = {"arrowstyle": "-|>", "color": BLACK, "linewidth": 2, "shrinkA": 0, "shrinkB": 0}
 
 q = np.array([[1.5, 0.75]])
 side = np.linspace(-3, 3, 61)
@@ -42,9 +43,7 @@ fig = plot.figure(
 for ax, (name, s) in zip(fig.subplots(3, 2).flat, surfaces.items(), strict=True):
     top = np.abs(s).max()
     ax.pcolormesh(side, side, s, cmap=plot.DIVERGING, vmin=-top, vmax=top, rasterized=True)
-    ax.contour(
-        side, side, s, levels=np.linspace(-top, top, 12)[1:-1], colors=plot.INK, linewidths=0.5, linestyles="solid"
-    )
+    ax.contour(side, side, s, levels=np.linspace(-top, top, 12)[1:-1], colors=BLACK, linewidths=0.5, linestyles="solid")
     sign = -1 if "−q" in name else 1
     ax.annotate("", sign * q[0], (0, 0), arrowprops=ARROW)
     ax.set_title(name, fontsize=11, color=plot.SCORES, loc="left")
