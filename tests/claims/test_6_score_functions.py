@@ -803,8 +803,10 @@ def test_local_attention_sees_a_window(claim):
             at = target.index("und")
             far = max(far, abs(len(source) - 1 - (at - 1)), abs(len(source) - 2 - (at + 1)))
     claim.above("exact match, local-m", by_step.results["held_out"], 0.9)
+    end = [float(np.mean(np.concatenate([w[1:, -1] > 0 for _, _, w in rows]))) for rows in (rows_m, rows_p)]
     claim.note(
         window=window, farthest=far, local_m=by_step.results["held_out"], local_p=predicted.results["held_out"],
+        sees_stop=end,
         local_p_wide=wide.results["held_out"], whole=models.load("luong-general").results["held_out"],
         mean_sum_p=float(sums[1].mean()), steps=len(predicted.loss), longest=max(w.shape[1] for _, _, w in rows_m),
         last_loss=[float(r.loss[-20:].mean()) for r in (by_step, predicted, wide)],
