@@ -53,8 +53,8 @@ decorator ``exercise``::
 - ``.holds(condition, "why not")`` is for answers that are not unique; ``.array((n, d))`` and ``.number()`` give the
   value, checked to be a finite array of that shape or a finite number, to compute the condition with; ``.parts(2)``
   gives the two results of ``return a, b``.
-- An exercise that forbids an n x n array calls ``result = answer.traced(...)`` with a thousand tokens or so, and asks
-  that ``result.peak``, in bytes, stays below what such an array takes. Larger inputs would only be slow.
+- An exercise that forbids an n x n array makes its call within ``ag.peak_memory(lambda: ...)``, with a thousand tokens
+  or so, and asks that the peak stays below what such an array takes. Larger inputs would only be slow.
 - ``wrong`` maps a plausible mistake, in words, to the source of an answer that makes it (with ``np`` and ``ag`` at
   hand). At least one is required, and ``tests/test_exercises.py`` sees that the checker rejects each.
 - ``statement`` says what each argument is, by its name, with shapes as (n, d): it is the docstring of the template.

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import textwrap
 import traceback
-import tracemalloc
 from collections.abc import Callable, Mapping, Sequence, Set
 from numbers import Complex, Integral, Real
 from pathlib import Path
@@ -72,24 +71,6 @@ class Answer:
                 )
         return Result(call, value)
 
-    def traced(self, *args: Any, **kwargs: Any) -> Result:
-        """Call the function as ever, and measure the memory that its arrays and objects take at most.
-
-        It is for exercises that forbid a large array. A thousand tokens show it: there is no need to fill a machine.
-        """
-        begun = not tracemalloc.is_tracing()
-        if begun:
-            tracemalloc.start()
-        try:
-            tracemalloc.reset_peak()
-            before = tracemalloc.get_traced_memory()[0]
-            result = self(*args, **kwargs)
-            result.peak = tracemalloc.get_traced_memory()[1] - before
-        finally:
-            if begun:
-                tracemalloc.stop()
-        return result
-
 
 class Result:
     """What one call of the reader's function gave.
@@ -100,14 +81,11 @@ class Result:
         The call, as text.
     value : object
         What came.
-    peak : int
-        Bytes that the call took at most, copies of its arguments included; 0 unless it was ``traced``.
     """
 
     def __init__(self, call: str, value: Any) -> None:
         self.call = call
         self.value = value
-        self.peak = 0
 
     def equals(self, wanted: Any, tolerance: float = 1e-6) -> None:
         """Raise ``WrongAnswer`` unless what came is ``wanted``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -10,6 +11,13 @@ import numpy as np
 from . import Answer, exercise
 
 __all__: list[str] = []
+
+
+@functools.cache
+def _quadrature() -> tuple[np.ndarray, np.ndarray]:
+    """Places and lengths for an integral from 0 to 1."""
+    nodes, lengths = np.polynomial.legendre.leggauss(400)
+    return (nodes + 1) / 2, lengths / 2
 
 
 def _random_weights(rng: np.random.Generator, m: int) -> np.ndarray:
@@ -144,15 +152,14 @@ def chance_of_pair(weights, first, second): return weights[first] * weights[seco
     },
 )
 def _(answer: Answer, rng: np.random.Generator) -> None:
-    nodes, lengths = np.polynomial.legendre.leggauss(400)
-    u = (nodes + 1) / 2  # the first sum's distribution function, integrated over
+    u, lengths = _quadrature()  # u: the first sum's distribution function, integrated over
     for m in (3, 4, 6):
         weights = _random_weights(rng, m)
         first, second = rng.choice(m, size=2, replace=False)
         # P(first > second > rest) by the densities of the sums: the second lies below the first, the rest below it.
         rest = 1 - weights[first]
         below_first = u ** (rest / weights[first])  # all others below the first sum, given that it stands at u
-        chance = (lengths / 2) @ (below_first * weights[second] / rest)
+        chance = lengths @ (below_first * weights[second] / rest)
         answer(weights, int(first), int(second)).equals(float(chance), tolerance=1e-5)
 
 
