@@ -28,7 +28,7 @@ fi >&2
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test html env browser doctest gallery linkcheck lint models bench gpu package-test audit mutation lock clean distclean
+.PHONY: help serve test html env browser doctest gallery linkcheck lint models bench gpu package-test audit new-mechanism mutation lock clean distclean
 
 help: ## List the targets
 	@echo "Usage: make TARGET [PORT=8000] [PYTHON=python3.12]"; echo
@@ -82,6 +82,9 @@ package-test: ## Test the package as installed; RELEASES=oldest or newest for ot
 
 audit: env ## Look up the pinned packages in the database of known vulnerabilities (needs the network)
 	$(PY) -m pip install -q pip-audit && $(PY) -m pip_audit --disable-pip --no-deps -r constraints.txt
+
+new-mechanism: env ## Lay out the files of a new mechanism: NAME=delayed CHAPTER=4
+	@$(PY) -m tools.new_mechanism "$(NAME)" "$(CHAPTER)"
 
 mutation: env ## Plant faults in the package and see that the tests catch every one (minutes)
 	$(PY) -m tools.mutate
