@@ -12,6 +12,7 @@ import keyword
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from attn_guide import taxonomy
 
@@ -142,7 +143,7 @@ What no file stands for, in this order:
 def files(name: str, chapter: int) -> tuple[dict[Path, str], str]:
     """Return the files to make, and what to print about the rest."""
     page = taxonomy.CHAPTERS[chapter][0]
-    names = {
+    names: dict[str, Any] = {
         "name": name,
         "dashed": name.replace("_", "-"),
         "prefix": PREFIXES[chapter],
