@@ -27,9 +27,10 @@ project_copyright = author
 release = version = attn_guide.__version__
 language = "en"
 
-# Where the sources are, and where the site will be; a fork or a deployment sets these two.
+# Where the sources are, and where the site will be; a fork or a deployment sets these two. Read the Docs says where.
 REPOSITORY = os.environ.get("GITHUB_REPOSITORY", "attn-guide/attn_guide")
-BASE_URL = os.environ.get("GUIDE_BASE_URL", "https://attn-guide.github.io/").rstrip("/") + "/"
+PUBLISHED = os.environ.get("READTHEDOCS_CANONICAL_URL", "https://attn-guide.github.io/")
+BASE_URL = os.environ.get("GUIDE_BASE_URL", PUBLISHED).rstrip("/") + "/"
 
 # --- extensions ------------------------------------------------------------------------------------------------------
 
@@ -49,6 +50,7 @@ extensions = [
     "guide_ext.errata",
     "guide_ext.explorers",
     "guide_ext.figures",
+    "guide_ext.hosting",
     "guide_ext.mathml",
     "guide_ext.parity",
     "guide_ext.prose",
@@ -143,7 +145,8 @@ html_theme_options = {
     "icon_links": [
         {"name": "Source on GitHub", "url": f"https://github.com/{REPOSITORY}", "icon": "fa-brands fa-github"}
     ],
-    "navbar_start": ["navbar-logo"],
+    "switcher": {"json_url": "_static/switcher.json", "version_match": release},
+    "navbar_start": ["navbar-logo", "version-switcher"],
     "navbar_center": [],
     "navbar_end": ["theme-switcher", "navbar-icon-links"],
     "navbar_persistent": ["search-button-field"],
@@ -176,3 +179,5 @@ notfound_context = {
 ogp_site_url = BASE_URL
 ogp_site_name = project
 ogp_enable_meta_description = True
+ogp_social_cards = {"enable": False}  # guide_ext.hosting draws cards with figures
+ogp_custom_meta_tags = ['<meta name="twitter:card" content="summary_large_image" />']

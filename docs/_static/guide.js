@@ -1,6 +1,15 @@
 // What overflows scrolls in its own box, and a box that scrolls must be reachable by keyboard.
 "use strict";
 
+// Where this page is. The theme's menu of versions reads it; off a disk, where a page may fetch nothing, there is no menu.
+const folder = new URL(".", document.currentScript.src);
+const path = decodeURI(location.pathname).slice(decodeURI(new URL("..", folder).pathname).length);
+DOCUMENTATION_OPTIONS.pagename = path.replace(/\.html$/, "").replace(/(^|\/)$/, "$1index");
+DOCUMENTATION_OPTIONS.theme_switcher_json_url = new URL("switcher.json", folder).href;
+if (location.protocol === "file:") {
+  for (const menu of document.querySelectorAll(".version-switcher__container")) menu.remove();
+}
+
 function reachable() {
   for (const formula of document.querySelectorAll("span.math")) {
     formula.classList.remove("ag-wide");

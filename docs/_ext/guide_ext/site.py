@@ -21,7 +21,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from xml.sax.saxutils import escape
 
 import pybtex.plugin
 import sphinxcontrib.bibtex.plugin
@@ -381,24 +380,6 @@ def _mend_roles(app: Sphinx, pagename: str, templatename: str, context: dict[str
         context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
 
 
-# --- what search engines read ----------------------------------------------------------------------------------------
-
-
-def _write_sitemap(app: Sphinx, exception: Exception | None) -> None:
-    """List every page, whether or not this build had to write it."""
-    if exception is not None or app.builder.name != "html":
-        return
-    base = app.config.html_baseurl
-    urls = "".join(
-        f"  <url><loc>{escape(base + app.builder.get_target_uri(doc))}</loc></url>\n"
-        for doc in sorted(app.env.found_docs)
-    )
-    sitemap = '<?xml version="1.0" encoding="utf-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n'
-    (Path(app.outdir) / "sitemap.xml").write_text(f"{sitemap}{urls}</urlset>\n", encoding="utf-8")
-    robots = f"User-agent: *\nAllow: /\nSitemap: {base}sitemap.xml\n"
-    (Path(app.outdir) / "robots.txt").write_text(robots, encoding="utf-8")
-
-
 # --- bibliography ---------------------------------------------------------------------------------------------------
 
 
@@ -474,5 +455,4 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("missing-reference", _resolve_alias)
     app.connect("html-page-context", _edit_link, priority=900)
     app.connect("html-page-context", _mend_roles)
-    app.connect("build-finished", _write_sitemap)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
