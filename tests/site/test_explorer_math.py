@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from guide_ext import explorer_data
 from playwright.sync_api import Browser, Page
 from scipy.special import ndtr
 
@@ -328,6 +329,18 @@ def test_random_keys_are_distinct_and_in_range(javascript: Run) -> None:
         (table,) = javascript("([r, n, m2]) => m.randomKeys(r, n, m2, 7)", [[r, n, m]])
         assert len(table) == n
         assert all(len(set(row)) == len(row) == min(r, m) and set(row) <= set(range(m)) for row in table)
+
+
+def test_weights_are_packed_into_text_and_out_again(javascript: Run, rng: np.random.Generator) -> None:
+    sizes = rng.integers(1, 9, (CASES, 2)).tolist()
+    matrices = [rng.random(size) for size in sizes]
+    sent = [[explorer_data.pack(w), *size] for w, size in zip(matrices, sizes, strict=True)]
+    for found, weights in zip(javascript("([t, n, c]) => m.unpack(t, n, c)", sent), matrices, strict=True):
+        np.testing.assert_allclose(found, weights, rtol=0, atol=0.5001 / 4095)
+    squares = [np.tril(rng.random((n, n))) for n, _ in sizes]
+    sent = [[explorer_data.pack(explorer_data.lower(w)), len(w)] for w in squares]
+    for found, weights in zip(javascript("([t, n]) => m.unpackLower(t, n)", sent), squares, strict=True):
+        np.testing.assert_allclose(found, weights, rtol=0, atol=0.5001 / 4095)
 
 
 def test_every_function_is_compared() -> None:

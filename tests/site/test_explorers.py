@@ -13,11 +13,14 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 import pytest
+import torch
+from guide_ext import explorer_data
 from guide_ext.explorers import EXPLORERS
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from test_pages import ALL_BUT_COLOURS, AXE, COLOURS, NARROW, OVERFLOW, SET_THEME, STILL, WIDE, look
 
 import attn_guide as ag
+from attn_guide import models
 from conftest import Trouble
 
 MODULES = Path(__file__).resolve().parents[2] / "docs" / "_static" / "explorers"
@@ -90,7 +93,7 @@ def shown(root: Locator) -> str:
 
 def cells(root: Locator, label: str) -> list[list[str]]:
     """What a screen reader hears of each cell of a matrix, after its row and column."""
-    return root.locator(f"table[aria-label^={json.dumps(label)}]").evaluate(
+    return root.locator(f"table[aria-label^={json.dumps(label, ensure_ascii=False)}]").evaluate(
         """table => [...table.rows].map(row => [...row.querySelectorAll("td[data-at]")]
           .map(cell => cell.getAttribute("aria-label").replace(/^.*: /s, ""))).filter(row => row.length)"""
     )
@@ -234,7 +237,8 @@ def test_a_hostile_link_is_refused_in_words(page: Page, open_explorer: Open, nam
         expect(root.locator(".ag-x-note")).to_contain_text("Not all of the link could be read")
         assert page.evaluate("window.broken") is None
         assert root.locator("img[src=x]").count() == 0
-        assert "NaN" not in root.locator(".ag-explorer-body").inner_text().replace("“NaN”", "")
+        if nonsense != "NaN":  # which is a word like any other where a sentence is wanted
+            assert "NaN" not in root.locator(".ag-explorer-body").inner_text()
     open_explorer(name, "%E0%A4%A&&&===;;;%%%")  # not even an encoding
     root = open_explorer(name)
     assert shown(root) == first
@@ -304,7 +308,7 @@ def test_the_keyboard_reaches_everything(page: Page, open_explorer: Open, name: 
 @every_explorer
 def test_matrices_follow_mouse_and_arrow_keys(page: Page, open_explorer: Open, name: str) -> None:
     root = open_explorer(name)
-    for table in root.locator("table[role=grid]").all():
+    for table in root.locator("table[role=grid]:visible").all():
         cell = table.locator("td[data-at]")
         last = cell.last
         last.hover()
@@ -325,13 +329,13 @@ def test_a_finger_moves_it(telephone: Page, open_explorer: Open, name: str) -> N
     root = open_explorer(name, tab=telephone)
     assert telephone.evaluate(OVERFLOW) == []
     first = shown(root)
-    slider = root.locator("input[type=range]:visible")
+    slider, on = root.locator("input[type=range]:visible"), root.get_by_role("button", name="Next")
     if slider.count():
         box = slider.first.bounding_box()
         assert box is not None
         slider.first.tap(position={"x": box["width"] * 0.9, "y": box["height"] / 2})
     else:
-        root.get_by_role("button", name="Next").first.tap()
+        (on if on.count() else root.locator("label:has(input[type=radio])")).first.tap()
     telephone.wait_for_timeout(150)
     assert shown(root) != first
     for table in root.locator("table[role=grid]:visible").all():
@@ -352,11 +356,11 @@ def test_what_is_said_waits_until_nothing_moves(page: Page, open_explorer: Open,
         "live => { window.said = []; new MutationObserver(() => window.said.push(live.textContent))"
         ".observe(live, {childList: true, characterData: true, subtree: true}); }"
     )
-    sliders = root.locator("input[type=range]:visible")
-    target = sliders.first if sliders.count() else root.get_by_role("button", name="Next").first
+    on = root.get_by_role("button", name="Next")
+    target = on.first if on.count() else root.locator("input[type=range]:visible, input[type=radio]:checked").first
     target.focus()
     for _ in range(6):
-        page.keyboard.press("ArrowRight" if sliders.count() else "Enter")
+        page.keyboard.press("Enter" if on.count() else "ArrowLeft")
     assert page.evaluate("window.said.length") == 0
     page.wait_for_timeout(1000)
     said = page.evaluate("window.said")
@@ -455,3 +459,288 @@ def test_masks_are_added_changed_and_removed_by_keyboard(page: Page, open_explor
     assert root.locator(".ag-x-readout").inner_text() == (
         "Query 5, key 4: allowed. causal yes, prefix(4) yes, prefix(4) yes, sliding_window(2, 0) yes."
     )
+
+
+def test_the_one_picture_computes_what_is_typed(page: Page, open_explorer: Open) -> None:
+    root = open_explorer("one-picture")
+    rng = np.random.default_rng(0)
+    for tau in (1.0, 0.3, 4.0):
+        q, k, v = np.round(rng.uniform(-3, 3, (3, 3, 2)), 1)
+        for name, given in (("Q, what each word asks", q), ("K, what it offers", k), ("V, what it gives", v)):
+            for (i, j), value in np.ndenumerate(given):
+                word = ["The", "cat", "sat"][i]
+                root.get_by_label(f"{name}: {word}, component {j + 1}").fill(str(value))
+        set_slider(root, "temperature τ", str(tau))
+        scores = ag.attention_scores(q, k)
+        weights = ag.softmax(scores, temperature=tau)
+        np.testing.assert_allclose(numbers(root, "Scores"), scores, atol=0.0051)
+        np.testing.assert_allclose(numbers(root, "Weights"), weights, atol=0.0051)
+        np.testing.assert_allclose(numbers(root, "Output"), weights @ v, atol=0.0051)
+        root.locator("table[aria-label=Output] td[data-at='2 1']").hover()
+        told = root.locator(".ag-x-readout").inner_text()
+        terms, result = told.partition(": ")[2].replace("−", "-").split(" = ")
+        assert eval(terms.replace("·", "*")) == pytest.approx(float(result), abs=0.01)
+        assert float(result) == pytest.approx((weights @ v)[2, 1], abs=0.0051)
+    box = root.get_by_label("Q, what each word asks: The, component 1")
+    box.fill("8.8")
+    box.press("ArrowUp")
+    assert box.input_value() == "9"  # the most that is allowed
+    box.press("ArrowDown")
+    assert box.input_value() == "8.5"
+
+
+def test_five_steps_are_those_of_self_attention(page: Page, open_explorer: Open) -> None:
+    told = explorer_data.five_steps()
+    projections = [np.array(told[name], float) for name in ("w_q", "w_k", "w_v")]
+    for text in ("The cat sat", "My dog chased the fox", "a 💥 reads NaN", "book " * 30):
+        tokens = text.split()[:8]
+        x = np.array([told["words"].get(token.lower(), [0] * 4) for token in tokens], float)
+        q, k, v = (x @ w for w in projections)
+        out, weights = ag.self_attention(x, *projections, return_weights=True)
+        root = open_explorer("five-steps")
+        root.get_by_label("Your sentence").fill(text)
+        for step, shown_now in enumerate((
+            {"X": x, "Q = X W": q, "K = X W": k, "V = X W": v},
+            {"Q Kᵀ": ag.attention_scores(q, k, scale=1.0)},
+            {"scores": ag.attention_scores(q, k)},
+            {"weights": weights},
+            {"output": out},
+        )):  # fmt: skip
+            if step:
+                root.get_by_role("button", name="Next").click()
+            page.wait_for_timeout(60)
+            visible = root.locator(f".ag-x-columns >> nth={step}")
+            assert visible.is_visible()
+            for label, expected in shown_now.items():
+                np.testing.assert_allclose(numbers(visible, label), expected, atol=0.0051)
+        if len(text.split()) > 8:
+            assert "30 words: the first 8 are used." in root.inner_text()
+        assert ("not in the small vocabulary" in root.inner_text()) == ("NaN" in text)
+    root = open_explorer("five-steps", "step=1")
+    root.locator("table[aria-label='Q Kᵀ']:visible td[data-at='2 0']").hover()
+    assert "sat asks, The answers: 2 · (−1) + 1 · 0 = −2" in root.inner_text()  # as the chapter works it out
+
+
+def test_alignment_shows_what_the_translator_did(page: Page, open_explorer: Open) -> None:
+    run = models.load("bahdanau")
+    menu = open_explorer("alignment").get_by_label("Number to translate").locator("option").all_inner_texts()
+    assert sum("unseen" in words for words in menu) == 18
+    for item in (0, 7, 20):
+        source, kind = menu[item][:-1].split(" (")
+        test = {"unseen": "held_out", "longer than trained": "longer"}[kind]
+        held = {" ".join(s): " ".join(t) for s, t in run.experiment.pairs.tests[test]}
+        found = run.experiment.align(source, held[source])
+        root = open_explorer("alignment", f"item={item}")
+        for step in range(len(found.target)):
+            rows = [row.split("\t") for row in root.locator("table.ag-x-bars tbody tr").all_inner_texts()]
+            assert [name.replace("‹stop›", "<stop>") for name, *_ in rows] == found.source
+            np.testing.assert_allclose([float(w) for _, w, *_ in rows], found.weights[step], atol=0.0008)
+            assert root.locator(".ag-x-sentence strong").inner_text().replace("‹stop›", "<stop>") == found.target[step]
+            if step + 1 < len(found.target):
+                root.get_by_role("button", name="Next").press("Enter")
+                page.wait_for_timeout(50)
+        assert ("The translation is right." in root.inner_text()) == found.is_right
+        assert root.get_by_role("button", name="Next").get_attribute("aria-disabled") == "true"
+        np.testing.assert_allclose(numbers(root, "Alignment"), found.weights, atol=0.0051)
+        root.get_by_role("button", name="First").click()
+        page.wait_for_timeout(50)
+        assert len(cells(root, "Alignment")) == len(found.target)
+        assert sum(cell == "nothing yet" for row in cells(root, "Alignment") for cell in row) == (
+            (len(found.target) - 1) * len(found.source)
+        )
+
+
+def test_heads_shows_the_matrices_of_the_model(page: Page, open_explorer: Open) -> None:
+    experiment = models.load("induction").experiment
+    with torch.no_grad():
+        weights = models.load("induction").model(experiment.test[:3])[2].numpy()
+    root = open_explorer("heads", "head=0")
+    picks = root.locator("fieldset input[type=radio]")
+    for head in range(8):
+        expected = weights[0, head // 4, head % 4]
+        read = cells(root, "Weights of the head")
+        later = np.triu(np.ones_like(expected, bool), 1)
+        assert (np.array(read) == "hidden")[later].all()
+        np.testing.assert_allclose([number(x) for x in np.array(read)[~later]], expected[~later], atol=0.0053)
+        for role, words in (("previous", "on the token before"), ("induction", "on what followed last time")):
+            score = experiment.scores()[role][head // 4, head % 4]
+            assert float(fact(root, f"{words}, over 100 sequences")) == pytest.approx(score, abs=0.0051)
+        picks.nth(head).focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(60)
+    root.get_by_label("What the model reads").select_option(index=3)
+    page.wait_for_timeout(60)
+    text = root.locator("option:checked").inner_text().removeprefix("text: ")
+    read = np.array(cells(root, "Weights of the head"))
+    expected = models.load("gpt").experiment.text_attention(text)[0, 0]
+    open_ = read != "hidden"
+    np.testing.assert_allclose([number(x) for x in read[open_]], expected[open_], atol=0.0053)
+
+
+def test_patterns_counts_what_the_package_counts(page: Page, open_explorer: Open) -> None:
+    for state in (
+        "",
+        "w=0&g=0&n=8&layers=8",
+        "w=3&d=2&g=2&s=7&causal=1&n=64&layers=3&long=12",
+        "w=1&g=0&long=17&layers=5",
+    ):
+        root = open_explorer("patterns", state)
+        n, layers, power = (
+            int(root.get_by_label(f"{label}, as a number").input_value())
+            for label in ("positions in the picture", "layers", "long sequence, as a power of 2")
+        )
+        mask = eval(root.locator(".ag-x-code").inner_text(), {"ag": ag})
+        made = mask.materialize(n)
+        assert (np.array(cells(root, "Pattern")) == np.where(made, "allowed", "hidden")).all()
+        field = ag.receptive_field(mask, n, layers)
+        assert number(fact(root, "inputs read, on average")) == pytest.approx(field.mean(), abs=0.051)
+        assert number(fact(root, "inputs read, fewest")) == field.min()
+        root.locator("table[aria-label^=Pattern] td[data-at='5 0']").hover()
+        reached = ag.reachability(mask, n, layers)[5]
+        assert (np.array(cells(root, "What the query")[0]) == np.where(reached, "allowed", "hidden")).all()
+        assert f"After {layers} layer" in root.locator(".ag-x-readout").inner_text()
+        counts = root.locator(".ag-x-facts").nth(1)
+        pairs = counts.locator("dd").first.inner_text()
+        assert number(pairs) == mask.count(2**power)
+        value, unit = counts.locator("dd").nth(2).inner_text().split()
+        flops = 2 * ag.attention_flops(2**power, 64, d_k=64, pairs=mask.count(2**power)).quadratic
+        thousands = ["", "thousand", "million", "billion"].index(unit)
+        assert number(value) == pytest.approx(flops / 1000**thousands, abs=0.051)
+    root = open_explorer("patterns", "r=2&w=0&g=0&n=16")
+    assert all(2 <= row.count("allowed") <= 3 for row in cells(root, "Pattern"))
+
+
+def test_flash_carries_what_the_online_softmax_carries(page: Page, open_explorer: Open) -> None:
+    """From the finished picture the scores are read; every step before it must then be that of ag.online_softmax."""
+    for state in ("rows=4&columns=2", "rows=2&columns=4&causal=1&draw=5", "rows=8&columns=1"):
+        settings = dict(pair.split("=") for pair in state.split("&"))
+        br, bc = int(settings["rows"]), int(settings["columns"])
+        root = open_explorer("flash", f"{state}&step=64")
+        text = np.array(cells(root, "Scores"))
+        hidden = text == "hidden"
+        assert (hidden == (np.triu(np.ones((8, 8), bool), 1) if "causal" in settings else False)).all()
+        scores = np.full((8, 8), -np.inf)
+        scores[~hidden] = [number(x) for x in text[~hidden]]  # to one decimal
+        assert fact(root, "rows finished") == "8 of 8"
+        assert "less than" in fact(root, "furthest from the plain softmax")
+        root.get_by_role("button", name="First").click()
+        page.wait_for_timeout(50)
+        steps = 0
+        while root.get_by_role("button", name="Next").get_attribute("aria-disabled") == "false":
+            root.get_by_role("button", name="Next").click()
+            page.wait_for_timeout(40)
+            steps += 1
+            framed = root.locator("td.ag-x-marked")
+            assert framed.count() == br * bc
+            i, j = (int(x) for x in framed.first.get_attribute("data-at").split())
+            table = [row.split("\t") for row in root.locator(".ag-x-carried tbody tr").all_inner_texts()]
+            for row in range(i, i + br):
+                told = list(ag.online_softmax(scores[row, : j + bc], block_size=bc))[-1]
+                assert (
+                    number(table[row][1]) == pytest.approx(told.running_max, abs=0.051) or hidden[row, : j + bc].all()
+                )
+                assert number(table[row][3]) == pytest.approx(told.running_sum, rel=0.11)
+        tiles = {
+            (i // br, j // bc)
+            for i in range(8)
+            for j in range(8)
+            if "causal" not in settings or j <= i // br * br + br - 1
+        }
+        assert steps == len(tiles)
+
+
+def test_scores_are_those_of_six_functions(page: Page, open_explorer: Open) -> None:
+    told = {name: np.array(value) for name, value in explorer_data.score_parameters().items()}
+    root = open_explorer("scores", "scale=2.5")
+    plane = root.locator("svg.ag-x-plane")
+    box = plane.bounding_box()
+    assert box is not None
+    handle = root.get_by_role("button", name="q at")
+    start = handle.bounding_box()
+    assert start is not None
+    page.mouse.move(start["x"] + start["width"] / 2, start["y"] + start["height"] / 2)
+    handle.hover(position={"x": 20, "y": start["height"] - 20})
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.75, steps=4)
+    page.mouse.up()
+    page.wait_for_timeout(60)
+    assert [float(x) for x in re.findall(r"-?[\d.]+", handle.get_attribute("aria-label").replace("−", "-"))] == (
+        pytest.approx([-1.5, -1.5], abs=0.05)
+    )
+    key = root.get_by_role("button", name="k₃ at")
+    key.focus()
+    for press in ("ArrowLeft", "Shift+ArrowDown", "ArrowUp"):
+        page.keyboard.press(press)
+    page.wait_for_timeout(60)
+    assert key.get_attribute("aria-label").startswith("k₃ at −1.3, 1.2")
+    read = [number(b.input_value()) for b in root.locator("input[type=text].ag-x-box").all()]
+    q, k = np.array([read[:2]]), np.array(read[2:10]).reshape(4, 2)
+    expected = np.concatenate(
+        [
+            ag.dot_score(q, k),
+            ag.scaled_dot_score(q, k),
+            ag.general_score(q, k, told["general"]),
+            ag.additive_score(q, k, told["w_query"], told["w_key"], told["v"]),
+            ag.concat_score(q, k, told["concat"], told["readout"]),
+            ag.cosine_score(q, k, scale=2.5),
+        ]
+    )
+    np.testing.assert_allclose(numbers(root, "Scores"), expected, atol=0.0051)
+    np.testing.assert_allclose(numbers(root, "Weights"), ag.softmax(expected), atol=0.0051)
+
+
+def test_a_finger_drags_a_point_of_the_plane(telephone: Page, open_explorer: Open) -> None:
+    root = open_explorer("scores", tab=telephone)
+    plane = root.locator("svg.ag-x-plane")
+    plane.scroll_into_view_if_needed()
+    handle = root.get_by_role("button", name="k₁ at")
+    before = numbers(root, "Scores")
+    handle.evaluate(
+        """handle => { const box = handle.querySelector("circle").getBoundingClientRect();
+          const at = (type, dx) => handle.dispatchEvent(new PointerEvent(type, {pointerId: 1, pointerType: "touch",
+            clientX: box.x + box.width / 2 + dx, clientY: box.y + box.height / 2, bubbles: true, isPrimary: true}));
+          handle.setPointerCapture = () => {}; handle.hasPointerCapture = () => true;
+          at("pointerdown", 0); at("pointermove", -40); at("pointerup", -40); }"""
+    )
+    telephone.wait_for_timeout(100)
+    assert (numbers(root, "Scores")[:, 0] != before[:, 0]).any()
+    np.testing.assert_array_equal(numbers(root, "Scores")[:, 1:], before[:, 1:])
+
+
+@pytest.mark.parametrize(("tau", "noise"), [(1.0, 1.0), (0.5, 1.0), (2.0, 0.5), (1.0, 0.0)])
+def test_sampling_goes_to_the_softmax(page: Page, open_explorer: Open, tau: float, noise: float) -> None:
+    """Chi-square of 20,000 draws, below its 0.1 % point, against the softmax that the page names."""
+    root = open_explorer("sampling", f"tau={tau}&noise={noise}&count=20000")
+    rows = [[number(x) for x in row.split("\t")[1:4]] for row in root.locator("tbody tr").all_inner_texts()]
+    soft, drawn, frequency = np.array(rows).T
+    z = np.array([2, 1, 0.5, 0, -1])
+    np.testing.assert_allclose(soft, ag.softmax(z, temperature=tau), atol=0.00051)
+    assert drawn.sum() == 20_000
+    np.testing.assert_allclose(frequency, drawn / 20_000, atol=0.00051)
+    if noise == 0:
+        assert drawn.tolist() == [20_000, 0, 0, 0, 0]
+    else:
+        expected = 20_000 * ag.softmax(z, temperature=tau * noise)
+        assert ((drawn - expected) ** 2 / expected).sum() < 18.47
+    distance = number(fact(root, "largest distance"))
+    assert distance == pytest.approx(np.abs(drawn / 20_000 - ag.softmax(z, temperature=tau)).max(), abs=0.00051)
+
+
+def test_sampling_goes_back_as_it_came(page: Page, open_explorer: Open) -> None:
+    root = open_explorer("sampling")
+    first = shown(root)
+    for more in ("Draw 1", "Draw 10", "Draw 100"):
+        root.get_by_role("button", name=more, exact=True).click()
+    page.wait_for_timeout(60)
+    assert root.get_by_label("draws, as a number").input_value() == "121"
+    assert sum(number(row.split("\t")[2]) for row in root.locator("tbody tr").all_inner_texts()) == 121
+    for _ in range(111):
+        root.get_by_role("button", name="Take one back").press("Enter")
+    page.wait_for_timeout(60)
+    assert shown(root) == first
+    back = root.get_by_role("button", name="Take one back")
+    for _ in range(12):
+        back.press("Enter")
+    page.wait_for_timeout(60)
+    assert root.get_by_label("draws, as a number").input_value() == "1"
+    assert back.get_attribute("aria-disabled") == "true"

@@ -44,10 +44,36 @@ class Explorer:
 
 
 EXPLORERS: dict[str, Explorer] = {
+    "one-picture": Explorer(
+        "the one picture, with numbers of your own", "home-one-picture", "queries, keys, values and the temperature"
+    ),
     "scaling": Explorer(
         "width, scale and temperature", "concepts-saturation", "the width of the vectors, the scale and the temperature"
     ),
+    "five-steps": Explorer(
+        "five steps on your sentence", "self-five-steps", "the sentence and the step", explorer_data.five_steps
+    ),
+    "alignment": Explorer(
+        "a translator at work",
+        "cross-bahdanau-alignment",
+        "the number to translate and the step",
+        explorer_data.alignment,
+    ),
+    "heads": Explorer(
+        "the heads of trained models", "heads-matrices", "the head and what the model reads", explorer_data.heads
+    ),
     "masks": Explorer("compose a mask", "causal-zoo", "masks and how they combine"),
+    "patterns": Explorer("build a sparse pattern", "sparse-zoo", "the parts of a pattern, the layers and the length"),
+    "flash": Explorer("FlashAttention, tile by tile", "sparse-flash", "the step and the size of the tiles"),
+    "scores": Explorer(
+        "six scores of one query",
+        "scores-surfaces",
+        "a query and four keys in the plane",
+        explorer_data.score_parameters,
+    ),
+    "sampling": Explorer(
+        "draw keys one by one", "soft-average-or-choose", "temperature, noise and the number of draws"
+    ),
 }
 
 

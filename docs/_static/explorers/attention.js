@@ -242,3 +242,18 @@ export function randomKeys(r, n, m, seed) {
     return [...drawn].sort((a, b) => a - b);
   });
 }
+
+// --- weights of trained models, as text: two letters for each, in steps of 1/4095 (guide_ext/explorer_data.py) --------------
+
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const unpackOne = (text, at) => (64 * LETTERS.indexOf(text[2 * at]) + LETTERS.indexOf(text[2 * at + 1])) / 4095;
+
+/** A matrix of n rows and m columns. */
+export const unpack = (text, n, m) =>
+  Array.from({ length: n }, (_, i) => Array.from({ length: m }, (_, j) => unpackOne(text, i * m + j)));
+
+/** A causal matrix: of row i the first i + 1 entries were sent, and the others are 0. */
+export const unpackLower = (text, n) =>
+  Array.from({ length: n }, (_, i) =>
+    Array.from({ length: n }, (_, j) => (j > i ? 0 : unpackOne(text, (i * (i + 1)) / 2 + j))),
+  );

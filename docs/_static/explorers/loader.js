@@ -8,7 +8,7 @@ async function start(root) {
   started.add(root);
   const name = root.dataset.explorer;
   try {
-    const [module, data] = await Promise.all([import(`./${name}.js`), root.dataset.data ? read(name) : null]);
+    const [module, data] = await Promise.all([import(`./${name}.js`), "data" in root.dataset ? read(name) : null]);
     module.default(root, data);
     if (asked() === name) root.scrollIntoView({ block: "start", behavior: "instant" });
   } catch (error) {

@@ -39,6 +39,8 @@ export function format(x, digits = 2) {
 }
 /** As few digits as the number needs, and at most so many. */
 export const short = (x, digits = 2) => format(x, digits).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
+/** A number as a factor: a negative one in brackets. */
+export const factor = (x, digits = 2) => (x < 0 ? `(${short(x, digits)})` : short(x, digits));
 export const integer = (x) => x.toLocaleString("en-US");
 export const percent = (x, digits = 0) => `${format(100 * x, digits)} %`;
 export function bytes(x) {
@@ -231,6 +233,8 @@ export function explorer(root, fields, make) {
   }
   function reset() {
     state = starts(fields);
+    for (const box of body.querySelectorAll("[aria-invalid]")) box.removeAttribute("aria-invalid");
+    for (const error of body.querySelectorAll(".ag-x-error")) error.hidden = true;
     touched = true;
     schedule();
     tools.tell("Everything is as it was at the start.");
@@ -322,7 +326,7 @@ export function slider(tools, key, { label, step = 1, logarithmic = false, digit
 
   tools.onRender((state) => {
     const value = state[key];
-    if (refused !== null && refused !== value) clear();
+    if (refused !== null && (refused !== value || !box.hasAttribute("aria-invalid"))) clear();
     range.value = toStop(value);
     attribute(range, "aria-valuetext", text(value));
     if (refused === null && document.activeElement !== box) box.value = text(value);
@@ -332,6 +336,70 @@ export function slider(tools, key, { label, step = 1, logarithmic = false, digit
     { class: "ag-x-control" },
     h("label", { for: id, class: role && `ag-x-${role}` }, label),
     h("div", { class: "ag-x-slider" }, range, box),
+    error,
+  );
+}
+
+/** A small matrix of the state to type in, row by row; the arrow keys change a number by `step`. */
+export function numberGrid(tools, key, { label, rows, columns, role = "", step = 0.5 }) {
+  const field = tools.fields[key];
+  const errorId = unique();
+  const error = h("p", { class: "ag-x-error", id: errorId, hidden: true });
+  const boxes = rows.flatMap((row, i) => columns.map((column, j) => make(i * columns.length + j, `${row}, ${column}`)));
+  const one = real(field.low, field.high, 0);
+
+  function put(at, value) {
+    const values = [...tools.state[key]];
+    values[at] = value;
+    clear();
+    tools.set({ [key]: values });
+  }
+  function clear() {
+    error.hidden = true;
+    for (const box of boxes) {
+      box.removeAttribute("aria-invalid");
+      box.removeAttribute("aria-describedby");
+    }
+  }
+  function make(at, name) {
+    const box = h("input", {
+      type: "text", class: "ag-x-box", inputmode: "decimal", autocomplete: "off", "aria-label": `${label}: ${name}`,
+      onfocus: () => box.select(),
+      oninput: () => {
+        try {
+          put(at, one.read(box.value));
+        } catch (problem) {
+          write(error, problem.message);
+          error.hidden = false;
+          box.setAttribute("aria-invalid", "true");
+          box.setAttribute("aria-describedby", errorId);
+        }
+      },
+      onkeydown: (event) => {
+        const direction = { ArrowUp: 1, ArrowDown: -1 }[event.key];
+        if (!direction) return;
+        event.preventDefault();
+        const value = Math.min(Math.max(tools.state[key][at] + direction * step, field.low), field.high);
+        put(at, Number(value.toFixed(4)));
+        box.value = short(value);
+      },
+    }); // prettier-ignore
+    return box;
+  }
+
+  tools.onRender((state) => {
+    boxes.forEach((box, at) => {
+      if (document.activeElement === box || box.hasAttribute("aria-invalid")) return;
+      box.value = short(state[key][at]);
+    });
+  });
+  const line = (row, i) =>
+    h("tr", {}, h("th", { scope: "row" }, row), ...columns.map((_, j) => h("td", {}, boxes[i * columns.length + j])));
+  return h(
+    "div",
+    { class: "ag-x-grid", style: `--columns: ${columns.length}` },
+    h("p", { class: `ag-x-heading ${role && `ag-x-${role}`}` }, label),
+    h("table", { role: "presentation" }, ...rows.map(line)),
     error,
   );
 }
@@ -386,21 +454,22 @@ export function enable(element, usable) {
 }
 
 /** To the first step, one back, one on, to the last; `last(state)` is the number of the last, `name(state)` its name. */
-export function stepper(tools, key, { last, name, unit = "Step" }) {
+export function stepper(tools, key, { last, name = null, unit = "Step", where: told = null }) {
   const go = (to) => () => {
     const step = Math.min(Math.max(to(tools.state), 0), last(tools.state));
     if (step !== tools.state[key]) tools.set({ [key]: step });
   };
-  const first = button("⏮", go(() => 0), { "aria-label": "First", title: "First" });
-  const back = button("◀ Back", go((state) => state[key] - 1));
+  const first = button("«", go(() => 0), { "aria-label": "First", title: "First" });
+  const back = button("◀ Back", go((state) => Math.min(state[key], last(state)) - 1));
   const on = button("Next ▶", go((state) => state[key] + 1));
-  const end = button("⏭", go((state) => last(state)), { "aria-label": "Last", title: "Last" });
+  const end = button("»", go((state) => last(state)), { "aria-label": "Last", title: "Last" });
   const where = h("p", { class: "ag-x-where" });
   tools.onRender((state) => {
     const most = last(state);
     for (const element of [first, back]) enable(element, state[key] > 0);
     for (const element of [on, end]) enable(element, state[key] < most);
-    write(where, `${unit} ${state[key] + 1} of ${most + 1}${name ? `: ${name(state)}` : ""}`);
+    const at = Math.min(state[key], most); // a choice may have left fewer steps
+write(where, told ? told(at, most) : `${unit} ${at + 1} of ${most + 1}${name ? `: ${name(state)}` : ""}`);
   });
   return h("div", { class: "ag-x-stepper" }, h("div", { class: "ag-x-buttons" }, first, back, on, end), where);
 }
@@ -466,7 +535,7 @@ export function bars({ label, columns, kinds = ["weights"] }) {
  */
 export function matrix({ label, kind, digits = 2, onCell = null, caption = null }) {
   const table = h("table", { class: `ag-x-matrix ag-x-${kind}`, role: "grid", "aria-label": label });
-  const shown = caption && h("figcaption", {}, caption);
+  const shown = caption && h("figcaption", {}, ...[caption].flat());
   const frame = h("figure", { class: "ag-x-figure" }, shown, h("div", { class: "ag-x-room" }, table));
   let cells = [];
   let heads = { rows: [], columns: [] };
@@ -531,6 +600,7 @@ export function matrix({ label, kind, digits = 2, onCell = null, caption = null 
     table.style.setProperty("--columns", m);
     table.classList.toggle("ag-x-small", m > 8);
     table.classList.toggle("ag-x-tiny", m > 16);
+    table.classList.toggle("ag-x-many", m > 5);
     table.classList.toggle("ag-x-unlabelled", !labelled.rows);
   }
 
@@ -554,6 +624,7 @@ export function matrix({ label, kind, digits = 2, onCell = null, caption = null 
       const say = names ?? { rows: rows ?? count(n, "query"), columns: columns ?? count(m, "key") };
       rows?.forEach((text, i) => write(heads.rows[i], text));
       columns?.forEach((text, j) => write(heads.columns[j], text));
+      table.classList.toggle("ag-x-long", Boolean(columns?.some((text) => text.length > 4)));
       for (let i = 0; i < n; i++) {
         for (let j = 0; j < m; j++) {
           const cell = cells[i][j];
@@ -568,7 +639,8 @@ export function matrix({ label, kind, digits = 2, onCell = null, caption = null 
           const text = hidden || blank || mask ? "" : format(value, digits);
           if (m <= 8) write(cell, text);
           else if (cell.firstChild) cell.textContent = "";
-          const colour = hidden || blank || mask ? null : colourOf(kind, (value - low) / (high - low || 1));
+          const plain = hidden || blank || mask || marks?.[i]?.[j] === "ag-x-faded";
+          const colour = plain ? null : colourOf(kind, (value - low) / (high - low || 1));
           const background = colour ? `rgb(${colour.join(" ")})` : "";
           if (cell.dataset.colour !== background) {
             cell.dataset.colour = background;
