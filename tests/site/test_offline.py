@@ -1,0 +1,106 @@
+"""The guide without a server: the zip of the site, opened from the file system."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from conftest import Trouble
+from tools import bundle
+
+FONTS = "document.fonts.ready.then(fonts => [...fonts].filter(f => f.status === 'loaded').map(f => f.family))"
+
+
+@pytest.fixture(scope="module")
+def unpacked(html: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that a reader gets who unpacks the zip."""
+    folder = tmp_path_factory.mktemp("offline")
+    made = bundle.write(html, folder / "guide.zip")
+    with zipfile.ZipFile(made) as packed:
+        packed.extractall(folder)
+    return folder / "guide"
+
+
+class FileTrouble(Trouble):
+    """Of a page from the file system: it may ask for files, and for nothing else."""
+
+    def _request(self, request) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            self.found.append(f"needs a network: {request.url}")
+
+
+@pytest.fixture
+def offline(browser: Browser) -> Iterator[Page]:
+    """A tab without a network."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light", offline=True)
+    tab = context.new_page()
+    trouble = FileTrouble("")
+    trouble.watch(tab)
+    yield tab
+    context.close()
+    assert not trouble.found
+
+
+@pytest.mark.browser
+def test_search_leads_from_the_first_page_to_a_chapter(offline: Page, unpacked: Path) -> None:
+    offline.goto((unpacked / "index.html").as_uri())
+    offline.keyboard.press("Control+k")
+    offline.locator("#pst-search-dialog input[type=search]").fill("teacher forcing")
+    offline.keyboard.press("Enter")
+    offline.wait_for_url("**/search.html?q=teacher*")
+    result = offline.locator("#search-results li a[href*='4-causal']").first
+    expect(result).to_be_visible(timeout=15_000)
+    result.click()
+    offline.wait_for_url("**/chapters/4-causal.html*")
+    expect(offline.locator("h1")).to_contain_text("Causal attention")
+
+
+@pytest.mark.browser
+def test_a_chapter_has_its_formulas_figures_fonts_and_themes(offline: Page, unpacked: Path) -> None:
+    page = unpacked / "chapters" / "4-causal.html"
+    offline.goto(page.as_uri())
+    formulas = offline.locator("math").evaluate_all("all => all.map(f => f.getBoundingClientRect().height > 4)")
+    assert len(formulas) == page.read_text(encoding="utf-8").count("<math ")
+    assert sum(formulas) > 50
+    for theme in ("light", "dark"):
+        offline.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+        broken = offline.evaluate(
+            """async () => {
+              const shown = [...document.images].filter(image => image.checkVisibility());
+              for (const image of shown) image.loading = "eager";
+              await Promise.all(shown.map(image => image.decode()));
+              return [shown.length, shown.filter(image => !image.naturalWidth).map(image => image.src)];
+            }"""
+        )
+        assert broken[0] > 10
+        assert broken[1] == []
+    assert {"Guide Text", "Guide Math"} <= set(offline.evaluate(FONTS))
+
+
+@pytest.mark.browser
+def test_the_readers_theme_stays_on_the_next_page(offline: Page, unpacked: Path) -> None:
+    offline.goto((unpacked / "index.html").as_uri())
+    offline.locator(".theme-switch-container button:visible, button.theme-switch-button:visible").first.click()
+    offline.locator("[data-mode='dark']:visible, button[value='dark']:visible").first.click()
+    assert offline.evaluate("document.documentElement.dataset.theme") == "dark"
+    offline.goto((unpacked / "chapters" / "0-concepts.html").as_uri())
+    assert offline.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+@pytest.mark.browser
+def test_every_explorer_starts_without_a_server(offline: Page, unpacked: Path) -> None:
+    started = []
+    for page in [unpacked / "index.html", *sorted((unpacked / "chapters").glob("*.html"))]:
+        if "data-explorer=" not in page.read_text(encoding="utf-8"):
+            continue
+        offline.goto(page.as_uri())
+        for explorer in offline.locator(".ag-explorer").all():
+            explorer.scroll_into_view_if_needed()
+            expect(explorer.locator("input:visible, button:visible, select:visible").first).to_be_visible()
+            expect(explorer.locator(".ag-explorer-failed")).to_have_count(0)
+            started.append(explorer.get_attribute("data-explorer"))
+    assert {"masks", "scaling"} <= set(started)
