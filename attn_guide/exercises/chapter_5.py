@@ -76,7 +76,9 @@ def _(answer: Answer, rng: np.random.Generator) -> None:
         "does not notice a window wider than the sequence": """
 def window_pairs(n, w): return n * w - (w // 2) * (w // 2 + 1)
 """,
-        "counts the query's own key on both sides": "def window_pairs(n, w): return n * (w + 1) - (w // 2) * (w // 2 + 1)",
+        "counts the query's own key on both sides": """
+def window_pairs(n, w): return n * (w + 1) - (w // 2) * (w // 2 + 1)
+""",
     },
 )
 def _(answer: Answer, rng: np.random.Generator) -> None:
@@ -98,8 +100,8 @@ def _(answer: Answer, rng: np.random.Generator) -> None:
     signature="(strides)",
     statement="""
     In each of several layers a query sees every key, before and after it, at a distance that the layer's stride
-    divides. The layers are repeated as often as one likes. Given the list of strides, return into how many groups a long
-    sequence falls that never exchange anything.
+    divides. The layers are repeated as often as one likes. Given the list of strides, return into how many groups a
+    long sequence falls that never exchange anything.
     """,
     wrong={
         "takes the smallest stride": "def groups_apart(strides): return min(strides)",
@@ -151,8 +153,8 @@ def _(answer: Answer, rng: np.random.Generator) -> None:
     name="unreachable",
     signature="(mask)",
     statement="""
-    mask is a boolean array (n, n), True where query i sees key j, and every layer has this mask and passes its input on.
-    Return the share of the n (n - 1) ordered pairs of different tokens (i, j) for which output i never depends on
+    mask is a boolean array (n, n), True where query i sees key j, and every layer has this mask and passes its input
+    on. Return the share of the n (n - 1) ordered pairs of different tokens (i, j) for which output i never depends on
     input j, however many layers there are.
     """,
     wrong={
@@ -282,6 +284,10 @@ def _(answer: Answer, rng: np.random.Generator) -> None:
         scores, values = (np.concatenate(part) for part in zip(*blocks, strict=True))
         powers = np.exp(scores - scores.max())
         answer(blocks).equals(powers / powers.sum() @ values)
+    first, second = rng.standard_normal((2, 2, 3)).round(2)
+    share = 1 / (1 + np.exp(-1.0) + 2 * np.exp(-2.0))  # of the third score: the maximum rises, and exp() overflows
+    mixed = share * (second[0] + np.exp(-1.0) * second[1] + np.exp(-2.0) * first.sum(axis=0))
+    answer([(np.array([1000.0, 1000.0]), first), (np.array([1002.0, 1001.0]), second)]).equals(mixed)
     hidden, values = np.full(2, -np.inf), rng.standard_normal((2, 3)).round(2)
     seen = (np.array([1.0, -np.inf]), rng.standard_normal((2, 3)).round(2))
     answer([(hidden, values), seen, (hidden, values)]).equals(seen[1][0])

@@ -12,6 +12,7 @@ from .layers import Block, MultiHeadAttention, rope, sinusoidal
 from .longformer import FarAnswers, Longformer, LongformerAttention
 from .luong import Luong, LuongAttention
 from .pairs import Pairs, Vocabulary, dates, german_pieces, number_lists, numbers
+from .patterns import FarAnswersUnder, PatternModel, far_pattern
 from .registry import load, names, recipe
 from .train import AttentionMap, CheckpointError, Experiment, Recipe, Trained, cache_folder, fit, read_checkpoint
 from .transformer import Transformer
@@ -29,6 +30,7 @@ __all__ = [
     "Digits",
     "Experiment",
     "FarAnswers",
+    "FarAnswersUnder",
     "Glimpse",
     "Longformer",
     "LongformerAttention",
@@ -38,6 +40,7 @@ __all__ = [
     "MultiHeadAttention",
     "OneLayer",
     "Pairs",
+    "PatternModel",
     "Recipe",
     "RepeatedSequences",
     "TextModel",
@@ -53,6 +56,7 @@ __all__ = [
     "dates",
     "digit_images",
     "exact_match",
+    "far_pattern",
     "fit",
     "german_pieces",
     "head_scores",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from . import bahdanau, glimpse, gpt, induction, longformer, luong, transformer, two_pattern
+from . import bahdanau, glimpse, gpt, induction, longformer, luong, patterns, transformer, two_pattern
 from .train import Recipe, Trained, fit
 
 __all__ = ["load", "names", "recipe"]
 
-_MODULES = (bahdanau, luong, transformer, two_pattern, induction, gpt, longformer, glimpse)
+_MODULES = (bahdanau, luong, transformer, two_pattern, induction, gpt, longformer, patterns, glimpse)
 _RECIPES = {recipe.name: recipe for module in _MODULES for recipe in module.RECIPES}
 
 

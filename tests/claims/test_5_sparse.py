@@ -827,6 +827,38 @@ def test_what_a_window_cannot_answer(claim):
     )
 
 
+@pytest.mark.claim("sparse-quality")
+def test_what_each_pattern_can_answer(claim):
+    """Eight models that differ in their pattern, the same task: right answers at places within reach and beyond it."""
+    pytest.importorskip("torch")
+    from attn_guide import models
+
+    names = ["dense", "global", "bigbird", "strided-window", "random", "dilated", "strided", "window"]
+    settings = models.recipe("far-dense").settings
+    chance = 1 / settings["digits"]
+    within, beyond, reach, keys = {}, {}, {}, {}
+    for name in names:
+        trained = models.load(f"far-{name}")
+        near = trained.experiment.within_reach()[1:]  # of the places where the answer can stand
+        within[name], reach[name] = trained.results["within"], int(near.sum())
+        keys[name] = int(np.median(trained.experiment.patterns[1].materialize(settings["length"]).sum(axis=1)))
+        if not near.all():
+            beyond[name] = trained.results["beyond"]
+            error = sqrt(chance * (1 - chance) / (1000 * (~near).mean()))
+            claim.check(
+                f"right beyond reach, {name}",
+                beyond[name],
+                expected=chance,
+                tolerance=4 * error,
+                why="four standard errors of guessing, in some 1,000 sequences",
+            )
+        claim.above(f"right within reach, {name}", within[name], 1.5 * chance)
+    for name in ("dense", "global", "bigbird"):
+        claim.check(f"places within reach, {name}", reach[name], expected=settings["length"] - 1)
+    claim.note(names=names, within=within, beyond=beyond, reach=reach, keys=keys, chance=chance)
+    claim.note(places=settings["length"] - 1, steps=settings["steps"])
+
+
 # ------------------------------------------------------------------------------------------------ linear attention
 
 
