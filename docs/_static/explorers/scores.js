@@ -76,6 +76,7 @@ export default (root, data) =>
       h("div", { class: "ag-x-columns" }, scores.element, weights.element),
       h("div", { class: "ag-x-controls" }, slider(tools, "scale", { label: "factor of the cosine", step: 0.1 })),
       readout,
+      h("p", { class: "ag-x-legend" }, "W, U and v of general, additive and concat would be learned; here they are random, from a seed."),
     ];
   });
 
