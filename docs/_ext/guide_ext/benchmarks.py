@@ -24,6 +24,21 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
+NBSP = "\N{NO-BREAK SPACE}"
+LABELS = {
+    "cpu": "processor",
+    "cpus": "cores",
+    "system": "on",
+    "python": "Python",
+    "numpy": "NumPy",
+    "blas": "BLAS",
+    "torch": "PyTorch",
+    "torch threads": "threads of PyTorch",
+    "gpu": "GPU",
+    "gpu memory": "memory of the GPU",
+    "cuda": "CUDA",
+    "cudnn": "cuDNN",
+}
 TOPIC_FIELDS = {"topic", "name", "quantity", "value", "low", "high", "target", "detail", "holds"}
 
 
@@ -54,7 +69,9 @@ def load(root: Path, topic: str) -> dict[str, Any] | None:
 
 def machine(where: Mapping[str, Any]) -> str:
     """The machine and the versions in words; the date last."""
-    facts = [f"{name} {value}" for name, value in where.items() if name != "date" and value is not None]
+    facts = [
+        f"{LABELS.get(name, name)} {value}" for name, value in where.items() if name != "date" and value is not None
+    ]
     return f"Taken on {where['date']}: {'; '.join(facts)}."
 
 
@@ -62,14 +79,14 @@ def measured(row: Mapping[str, Any]) -> str:
     """The median with its quartiles, or a fit with two standard errors to each side, or one number."""
     digits = 1 if abs(row["value"]) >= 10 else 2
     value, low, high = (f"{row[name]:.{digits}f}" for name in ("value", "low", "high"))
-    return value if low == high == value else f"{value} ({low} to {high})"
+    return value if low == high == value else f"{value} ({low} to {high})".replace(" ", NBSP)
 
 
 def verdict(row: Mapping[str, Any]) -> str:
     """The target, and whether it was met."""
     if row["target"] is None:
         return "none"
-    return f"{row['target']:.4g} or less: {'met' if row['holds'] else '**missed**'}"
+    return f"≤{NBSP}{row['target']:.4g}, {'met' if row['holds'] else '**missed**'}"
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -31,7 +31,7 @@ NAMES = {
     "jax": "JAX",
     "keras": "Keras",
 }
-SOURCES = {"run": "run on {}", "documentation": "its README, read on {}"}
+SOURCES = {"run": "{}", "documentation": "its README, {}"}
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Row:
     @property
     def known(self) -> str:
         if self.source == "build":
-            return "run for this page"
+            return "this build"
         day = date.fromisoformat(self.date)
-        return SOURCES[self.source].format(f"{day.day} {day:%B %Y}")
+        return SOURCES[self.source].format(f"{day.day} {day:%b %Y}".replace(" ", "\N{NO-BREAK SPACE}"))
 
 
 def load(path: Path) -> list[Row]:
@@ -107,11 +107,11 @@ class ConventionTable(SphinxDirective):
             raise self.error(str(error)) from None
         if not rows:
             raise self.error(f"no answers to {question!r}: no claim {id!r} has run, and {path.name} has none")
-        lines = ["| Library | Called as | Answer | Known from |", "|---|---|---|---|"]
+        lines = ["| Library | Answer | Called as | Run |", "|---|---|---|---|"]
         for row in rows:
             version = row.version.split("+")[0]
-            name = f"{NAMES.get(row.library, row.library)} {version}".replace(" ", "\u00a0", 1)
-            lines.append(f"| {name} | `{row.call}` | {row.answer} | {row.known} |")
+            name = f"{NAMES.get(row.library, row.library)} {version}"
+            lines.append(f"| {name} | {row.answer} | `{row.call}` | {row.known} |")
         return self.parse_text_to_nodes("\n".join(lines))
 
 
