@@ -81,13 +81,13 @@ fig = plot.figure(
     "sparse-growth",
     title="Flash saves the memory of dense attention, and not its work; patterns and linear attention save both",
     caption=(
-        "One head of width 32, single precision, one thread: processor time of one call, the better of two after one to warm up, "
-        "and peak "
-        "memory (`ag.peak_memory`). Behind each name the exponent fitted to its three longest lengths. Windows "
-        "of 129 "
-        "keys, two global tokens, blocks of 64, tiles of 128 by 128. Times differ from build to build; buffers "
-        "of a fixed size flatten the "
-        "memory of short sequences."
+        "One head of width 32, single precision, one thread: processor time of one call, the better of two after "
+        "one to "
+        "warm up, and peak memory (`ag.peak_memory`). Behind each name the exponent fitted to its three longest "
+        "lengths. "
+        "Windows of 129 keys, two global tokens, blocks of 64, tiles of 128 by 128. Times differ from build to "
+        "build; "
+        "buffers of a fixed size flatten the memory of short sequences."
     ),
     size=(6.4, 7.0),
 )

@@ -577,10 +577,10 @@ GROWTH = {
 }
 
 
-def processor_seconds(name: str) -> list[float]:
-    """Return seconds of processor time at each length, the best of two after one to warm up."""
+def seconds_and_peaks(name: str) -> tuple[list[float], list[int]]:
+    """Return seconds of processor time, the better of two after one to warm up, and bytes at the highest point."""
     run, lengths, _ = GROWTH[name]
-    seconds = []
+    seconds, peaks = [], []
     for n in lengths:
         tensors, taken = example(n), []
         for _ in range(3):
@@ -588,23 +588,19 @@ def processor_seconds(name: str) -> list[float]:
             run(*tensors)
             taken.append(time.process_time() - start)
         seconds.append(min(taken[1:]))
-    return seconds
+        peaks.append(ag.peak_memory(lambda tensors=tensors: run(*tensors)))
+    return seconds, peaks
 
 
 @pytest.mark.claim("sparse-growth")
 def test_how_memory_and_time_grow(claim):
-    """Peak memory at three lengths each, its exponent judged; processor time in a process of one thread, recorded."""
+    """Peak memory, judged, and processor time, recorded, at three lengths each, in a process of one thread."""
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     ran = subprocess.run(
         [sys.executable, __file__], env={**os.environ, **one}, capture_output=True, text=True, check=True
     )
-    seconds = json.loads(ran.stdout)
-    for name, (run, lengths, wanted) in GROWTH.items():
-        peaks = []
-        for n in lengths:
-            tensors = example(n)
-            run(*tensors)
-            peaks.append(ag.peak_memory(lambda tensors=tensors, run=run: run(*tensors)))
+    for name, (seconds, peaks) in json.loads(ran.stdout).items():
+        _, lengths, wanted = GROWTH[name]
         claim.check(
             f"{name}: memory",
             ag.fit_exponent(lengths, peaks).exponent,
@@ -612,14 +608,14 @@ def test_how_memory_and_time_grow(claim):
             tolerance=0.3,
             why="buffers of a fixed size flatten the fit",
         )
-        fit = ag.fit_exponent(lengths, seconds[name])
+        fit = ag.fit_exponent(lengths, seconds)
         claim.note(
             **{
                 f"{name}: time": fit.exponent,
                 f"{name}: time error": fit.standard_error,
                 f"{name}: lengths": list(lengths),
                 f"{name}: MiB": peaks[-1] / 2**20,
-                f"{name}: ms": 1e3 * seconds[name][-1],
+                f"{name}: ms": 1e3 * seconds[-1],
             }
         )
 
@@ -1246,5 +1242,5 @@ def test_flash_skips_what_a_mask_rules_out(claim):
     claim.note(share=share, density={name: mask.density(n) for name, mask in masks.items()})
 
 
-if __name__ == "__main__":  # every kind of attention timed, for ``sparse-growth``
-    print(json.dumps({name: processor_seconds(name) for name in GROWTH}))
+if __name__ == "__main__":  # every kind of attention measured, for ``sparse-growth``
+    print(json.dumps({name: seconds_and_peaks(name) for name in GROWTH}))
