@@ -59,9 +59,9 @@ def open_explorer(page: Page, where: dict[str, str]) -> Open:
 
 @pytest.fixture
 def telephone(browser: Browser, address: str, trouble: Trouble) -> Iterator[Page]:
-    """A tab on a narrow screen that is touched."""
+    """A tab on a narrow dark screen that is touched; the other tests use a mouse and keys on a wide light one."""
     context: BrowserContext = browser.new_context(
-        viewport=NARROW, base_url=address, has_touch=True, is_mobile=True, reduced_motion="reduce"
+        viewport=NARROW, base_url=address, has_touch=True, is_mobile=True, reduced_motion="reduce", color_scheme="dark"
     )
     tab = context.new_page()
     trouble.watch(tab)
@@ -129,6 +129,23 @@ def test_without_scripts_a_figure_stands_there(
     assert root.locator(".ag-explorer-intro p").first.is_visible()
     assert root.locator(".ag-explorer-body").count() == 0
     context.close()
+
+
+def test_where_the_data_does_not_come_the_figure_stays(browser: Browser, address: str, where: dict[str, str]) -> None:
+    context = browser.new_context(base_url=address)
+    page = context.new_page()
+    page.route("**/explorers/data/*.json", lambda route: route.fulfill(status=500))
+    page.goto(f"/{where['heads']}#explorer-heads")
+    root = page.locator("#explorer-heads")
+    root.get_by_text("This explorer could not be started.").wait_for()
+    assert root.locator(".ag-explorer-fallback").is_visible()
+    assert root.locator(".ag-explorer-body").count() == 0
+    context.close()
+
+
+def test_a_page_without_explorers_loads_none_of_it(html: Path, where: dict[str, str], pages: list[str]) -> None:
+    loading = {path for path in pages if "explorers/loader.js" in (html / path).read_text(encoding="utf-8")}
+    assert loading == set(where.values())
 
 
 @every_explorer
