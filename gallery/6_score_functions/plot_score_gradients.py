@@ -27,7 +27,7 @@ size = {name: np.linalg.norm(g[:, 0], axis=-1) for name, g in fields.items()}
 
 fig = plot.figure(
     "scores-gradients",
-    title="Dot pushes every key alike; cosine turns it; additive lets go of keys that are far out",
+    title="Dot pushes every key alike, the cosine turns it, additive pushes only on its steps",
     caption=(
         "Gradient of the score of one query (thick arrow) with respect to a key at each point, from "
         "`ag.dot_score_backward`, `ag.cosine_score_backward` and `ag.additive_score_backward`. The length of an "

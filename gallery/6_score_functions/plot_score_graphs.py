@@ -32,7 +32,7 @@ def node(text, detail, role):
 
 fig = plot.figure(
     "scores-flow-products",
-    title="Four scores are one matrix product with something before or after it",
+    title="Four scores are one matrix product, with at most one step before it",
     caption=(
         f"Flows of `ag.dot_score`, `ag.scaled_dot_score`, `ag.general_score` and `ag.cosine_score` with the shapes of "
         f"a run on {n} queries and {m} keys of width {d}."
