@@ -69,12 +69,11 @@ export default (root, data) => {
       }
     }
     function typed() {
-      if (!box.value.trim()) return refuse("Write at least one word. The picture keeps the sentence before.");
       try {
         tools.set({ text: fields.text.read(box.value) });
         return refuse("");
       } catch (problem) {
-        return refuse(problem.message);
+        return refuse(`${problem.message} The picture keeps the sentence before.`);
       }
     }
 
@@ -105,8 +104,7 @@ export default (root, data) => {
     }
 
     tools.onRender(({ text, step }) => {
-      const { used, notes } = read(text);
-      const tokens = used.length ? used : ["The"];
+      const { used: tokens, notes } = read(text);
       const x = tokens.map(vector);
       now = { tokens, x, ...selfAttention(x, wQ, wK, wV) };
       if (document.activeElement !== box && !box.hasAttribute("aria-invalid")) box.value = text;

@@ -110,6 +110,7 @@ export const line = (start, most) => ({
   start,
   most,
   read(text) {
+    if (!text.trim()) throw new RangeError("Wanted is at least one word.");
     const letters = Array.from(text);
     if (letters.length <= most) return text;
     throw new RangeError(`Wanted is a text of at most ${most} characters; this one has ${integer(letters.length)}.`);
