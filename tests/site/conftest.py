@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from guide_ext.hosting import MOVED
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from tools.browser import HOW, find_chromium
@@ -69,8 +70,9 @@ def html(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def pages(html: Path) -> list[str]:
-    """Every page of the site, as a path below its root."""
-    return sorted(path.relative_to(html).as_posix() for path in html.rglob("*.html") if "_static" not in path.parts)
+    """Every page of the site, as a path below its root; not those that only lead to another."""
+    paths = (path.relative_to(html) for path in html.rglob("*.html"))
+    return sorted(path.as_posix() for path in paths if path.parts[0] not in {"_static", *MOVED})
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -78,26 +77,6 @@ def test_an_unchanged_build_makes_nothing_again(html: Path) -> None:
     assert "reading sources... [" not in result.stdout, re.findall(r"reading sources.*", result.stdout)
     assert not re.search(r"successfully executed [1-9]", result.stdout)
     assert page.stat().st_mtime_ns == before
-
-
-def test_the_sitemap_lists_every_page(html: Path, pages: list[str]) -> None:
-    spaces = {"s": "http://www.sitemaps.org/schemas/sitemap/0.9"}
-    listed = [url.text or "" for url in ET.parse(html / "sitemap.xml").getroot().findall("s:url/s:loc", spaces)]
-    assert len(listed) == len(set(listed))
-    base = listed[0][: listed[0].index("/", len("https://")) + 1]
-    made_by_sphinx = {"404.html", "search.html", "genindex.html", "py-modindex.html"}
-    expected = {path for path in pages if path not in made_by_sphinx and not path.startswith("_modules/")}
-    assert {url.removeprefix(base) for url in listed} == expected
-    assert "sitemap.xml" in (html / "robots.txt").read_text(encoding="utf-8")
-
-
-def test_every_chapter_has_a_card_for_those_who_share_it(html: Path) -> None:
-    for path in [html / "index.html", *sorted((html / "chapters").glob("*.html"))]:
-        page = path.read_text(encoding="utf-8")
-        image = re.search(r'<meta property="og:image" content="https?://[^/]+/([^"]+)"', page)
-        assert image is not None, path
-        assert (html / image[1]).stat().st_size > 5_000
-        assert '<meta property="og:description"' in page
 
 
 def test_no_page_names_a_script_or_style_of_another_host(html: Path, pages: list[str]) -> None:

@@ -349,10 +349,14 @@ def policy(scripts: Iterable[str], styles: Iterable[str]) -> str:
     )
 
 
-def protected(page: str) -> str:
-    """The page with its policy, as the first thing after its encoding: what stands above a policy is not under it."""
+def protected(page: str, shown: Iterable[str] = ()) -> str:
+    """The page with its policy, as the first thing after its encoding: what stands above a policy is not under it.
+
+    ``shown`` are hashes of styles in other pages, of which this one shows parts.
+    """
     page = _POLICY_TAG.sub("", page)
-    tag = f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy(*hashes(page)))}" />'
+    scripts, styles = hashes(page)
+    tag = f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy(scripts, {*styles, *shown}))}" />'
     return re.sub(r'(<meta charset="utf-8" ?/?>)', lambda found: f"{found[1]}\n    {tag}", page, count=1)
 
 
@@ -378,9 +382,11 @@ def finish_pages(out: Path, fonts: Path) -> None:
     pages = [file.read_text(encoding="utf-8") for file in files]
     stamps = slim.static_files(out / "_static", fonts, pages)
     slim.drawings(out / "_images")
-    pages = [protected(slim.page(page, stamps)) for page in pages]
+    pages = [slim.page(page, stamps) for page in pages]
+    every = {style for page in pages for style in hashes(page)[1]}
     for file, page in zip(files, pages, strict=True):
-        _write(file, page)
+        # The search reads the pages that it found, to quote from them.
+        _write(file, protected(page, every if file == out / "search.html" else ()))
     _write(out / "_headers", headers(pages))
     _write(out / ".nojekyll", "")  # GitHub Pages would drop the folders whose names begin with an underscore
 
