@@ -77,7 +77,7 @@ def machine(where: Mapping[str, Any]) -> str:
 
 def measured(row: Mapping[str, Any]) -> str:
     """The median with its quartiles, or a fit with two standard errors to each side, or one number."""
-    digits = 1 if abs(row["value"]) >= 10 else 2
+    digits = 1 if abs(row["value"]) >= 10 else 2 if abs(row["value"]) >= 0.2 else 3
     value, low, high = (f"{row[name]:.{digits}f}" for name in ("value", "low", "high"))
     return value if low == high == value else f"{value} ({low} to {high})".replace(" ", NBSP)
 
@@ -86,7 +86,7 @@ def verdict(row: Mapping[str, Any]) -> str:
     """The target, and whether it was met."""
     if row["target"] is None:
         return "none"
-    return f"≤{NBSP}{row['target']:.4g}, {'met' if row['holds'] else '**missed**'}"
+    return f"≤{NBSP}{row['target']:.4g},{NBSP}{'met' if row['holds'] else '**missed**'}"
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -94,6 +94,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
     lines = ["| What | Quantity | Measured | Target | Behind it |", "|---|---|---:|---|---|"]
     for row in rows:
         name, quantity, detail = (str(row[key]).replace("|", r"\|") for key in ("name", "quantity", "detail"))
+        name = name.replace(" = ", f"{NBSP}={NBSP}")
         lines.append(f"| {name} | {quantity} | {measured(row)} | {verdict(row)} | {detail} |")
     return "\n".join(lines)
 
