@@ -253,9 +253,12 @@ def draw_card(title: str, site: str, figure: str, script: Path) -> bytes:
         FigureCanvasAgg(card)
         high, wide = picture.shape[:2]
         card.figimage(picture, CARD[0] - 40 - wide, (CARD[1] - high) // 2)
-        lines = "\n".join(textwrap.wrap(title, 16, break_long_words=False))
-        card.text(40 / CARD[0], 0.56, lines, size=30, weight="bold", va="center", color=plot.INK, linespacing=1.25)
-        card.text(40 / CARD[0], 0.075, "\n".join(textwrap.wrap(site, 34)), size=14, color=plot.MUTED, va="bottom")
+        parts = re.split(r"(?<=:) ", title)  # the number of a chapter has a line of its own
+        lines = [line for part in parts for line in textwrap.wrap(part, 16, break_on_hyphens=False)]
+        card.text(
+            40 / CARD[0], 0.56, "\n".join(lines), size=30, weight="bold", va="center", color=plot.INK, linespacing=1.25
+        )
+        card.text(40 / CARD[0], 0.075, site, size=14, color=plot.MUTED, va="bottom")
         buffer = io.BytesIO()
         card.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
