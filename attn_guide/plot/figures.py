@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -167,6 +168,14 @@ class Drawing(Figure):
     def draw(self, renderer: Any) -> None:
         self.finish()
         super().draw(renderer)
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """The figure where a notebook shows it: two dots for each pixel, in the size that it has on a page."""
+        buffer = io.BytesIO()
+        with style():
+            self.savefig(buffer, format="png", dpi=192)
+        width, height = (round(96 * inches) for inches in self.get_size_inches())
+        return buffer.getvalue(), {"width": width, "height": height}
 
 
 def figure(

@@ -1,7 +1,9 @@
-"""The guide without a server: the zip of the site, opened from the file system."""
+"""The guide away from its site: the zip that opens from the file system, and the notebooks that readers download."""
 
 from __future__ import annotations
 
+import json
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +11,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from conftest import Trouble
-from tools import bundle
+from conftest import ROOT, Trouble
+from tools import bundle, notebooks
 
+CHAPTERS = sorted(path.stem for path in (ROOT / "docs" / "chapters").glob("*.md"))
 FONTS = "document.fonts.ready.then(fonts => [...fonts].filter(f => f.status === 'loaded').map(f => f.family))"
 
 
@@ -104,3 +107,39 @@ def test_every_explorer_starts_without_a_server(offline: Page, unpacked: Path) -
             expect(explorer.locator(".ag-explorer-failed")).to_have_count(0)
             started.append(explorer.get_attribute("data-explorer"))
     assert {"masks", "scaling"} <= set(started)
+
+
+@pytest.mark.browser
+def test_the_notebook_of_a_chapter_is_downloaded_from_its_page(page: Page, html: Path) -> None:
+    for name in CHAPTERS:
+        page.goto(f"/chapters/{name}.html")
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Download as notebook").click()
+        notebook = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
+        assert list(notebooks.faults(notebook)) == []
+        assert download.value.suggested_filename == f"{name}.ipynb"
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        assert len([cell for cell in code if cell["outputs"]]) > 20, f"{name} has lost its code"
+        text = "".join(line for cell in notebook["cells"] for line in cell["source"])
+        for raw in ("{calc}", "{term}", "{cite", ":::", "{ref}", "\\calc", "\\given"):
+            assert raw not in text, f"{name} holds {raw}"
+        for figure in re.findall(r"/(_images/[\w-]+\.svg)\)", text):
+            assert (html / figure).is_file(), f"{name} shows {figure}"
+    page.goto("/index.html")
+    assert page.get_by_role("link", name="Download as notebook").count() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", CHAPTERS)
+def test_the_notebook_of_a_chapter_runs_and_gives_its_outputs(html: Path, share: str) -> None:
+    _, faults = notebooks.in_a_process(html / "chapters" / f"{share}.ipynb")
+    assert not faults, "\n".join(faults)
+
+
+def test_the_notebook_of_a_gallery_page_shows_its_figure(html: Path) -> None:
+    downloads = {path.stem: path for path in (html / "_downloads").rglob("plot_*.ipynb")}
+    scripts = {path.stem for path in (ROOT / "gallery").rglob("plot_*.py")}
+    assert scripts <= set(downloads)
+    for name in ("plot_causal_steps", "plot_one_picture"):
+        _, faults = notebooks.in_a_process(downloads[name])
+        assert not faults, "\n".join(faults)

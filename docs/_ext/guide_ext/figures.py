@@ -51,6 +51,8 @@ from sphinx.errors import ExtensionError
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+import attn_guide
+
 from . import freshness
 
 logger = logging.getLogger(__name__)
@@ -75,6 +77,14 @@ MACHINERY = ("numpy", "matplotlib", "fonttools", "sphinx-gallery")
 #: Figures wider than the column of text are shrunk no further than this on a narrow screen; then they scroll.
 COLUMN = 615
 LEAST_SCALE = 0.55
+
+#: What stands before and after a script that is downloaded as a notebook. Nothing there shows a figure by itself.
+NOTEBOOK_START = f"""\
+# What this notebook needs. Where it is not installed, take away the second # and run this cell.
+# %pip install "attn-guide[models,plot]=={attn_guide.__version__}\""""
+NOTEBOOK_END = """\
+for figure in plot.take():
+    display(figure)"""
 
 
 def gallery_conf(**changes: Any) -> dict[str, Any]:
@@ -104,6 +114,8 @@ def gallery_conf(**changes: Any) -> dict[str, Any]:
         "write_computation_times": False,
         "remove_config_comments": True,
         "download_all_examples": True,
+        "first_notebook_cell": NOTEBOOK_START,
+        "last_notebook_cell": NOTEBOOK_END,
         "nested_sections": True,
         "thumbnail_size": (400, 280),
         "copyfile_regex": r".*\.rst",
