@@ -4,8 +4,8 @@ Every numbered exercise of a chapter asks for a function. A checker calls the re
 drawn with a stated seed, and compares what comes with an independent truth: a definition written out by hand, or the
 reference of this package where the exercise is not that very function. From a shell::
 
-    python -m attn_guide.exercises list 4              # the exercises of chapter 4
-    python -m attn_guide.exercises show 4.2            # one of them, with the name and signature of the function
+    python -m attn_guide.exercises list 4       # the exercises of chapter 4
+    python -m attn_guide.exercises show 4.2     # one of them, with its function
     python -m attn_guide.exercises template 4.2 > my_answer.py
     python -m attn_guide.exercises check 4.2 my_answer.py
 
@@ -32,18 +32,21 @@ decorator ``exercise``::
         name="receptive_field",
         signature="(layers, window)",
         statement='''
-        How many tokens, itself included, can a token depend on after that many causal layers in each of which a token
-        sees the last ``window`` tokens?
+        How many tokens, itself included, can a token depend on after that many layers,
+        in each of which it sees the last ``window`` tokens?
         ''',
         wrong={
-            "counts the token itself once per layer": "def receptive_field(layers, window): return layers * window",
+            "counts a token once per layer": '''
+    def receptive_field(layers, window): return layers * window
+    ''',
         },
     )
     def _(answer: Answer, rng: np.random.Generator) -> None:
-        for layers, window in [(1, 1), (1, 4), (3, 4), *rng.integers(1, 9, size=(5, 2)).tolist()]:
+        drawn = rng.integers(1, 9, size=(5, 2)).tolist()
+        for layers, window in [(1, 1), (1, 4), (3, 4), *drawn]:
             mask = (ag.causal & ag.sliding_window(window - 1, 0)).materialize(100)
-            reach = np.linalg.matrix_power(mask.astype(float), layers)[-1] > 0      # the truth: walk the mask
-            answer(layers, window).equals(int(reach.sum()))
+            paths = np.linalg.matrix_power(mask.astype(float), layers)[-1]  # the truth
+            answer(layers, window).equals(int((paths > 0).sum()))
 
 - ``answer(...)`` calls the reader's function, on copies of the arguments, and gives a ``Result``. If the call
   raises, changes an argument or runs too long, the reader is told, and the checker goes no further.
