@@ -396,13 +396,15 @@ export function numberGrid(tools, key, { label, rows, columns, role = "", step =
   });
   const line = (row, i) =>
     h("tr", {}, h("th", { scope: "row" }, row), ...columns.map((_, j) => h("td", {}, boxes[i * columns.length + j])));
-  return h(
+  const element = h(
     "div",
-    { class: "ag-x-grid", style: `--columns: ${columns.length}` },
+    { class: "ag-x-grid" },
     h("p", { class: `ag-x-heading ${role && `ag-x-${role}`}` }, label),
     h("table", { role: "presentation" }, ...rows.map(line)),
     error,
   );
+  element.style.setProperty("--columns", columns.length); // as an attribute the page's security policy would refuse it
+  return element;
 }
 
 /** One of a few, as radio buttons. `options` are pairs of a value and what it is called. */
