@@ -248,8 +248,21 @@ def test_a_figure_loses_bytes_and_no_cell(tmp_path: Path) -> None:
 def test_a_figure_keeps_its_texts_and_fonts(tmp_path: Path) -> None:
     svg, _ = svg_of(tmp_path, "scores")
     short = slim.drawing(svg)
-    for part in (r"<title.*?</title>", r"<desc.*?</desc>", r"base64,[\w+/=]+\) format", r">([^<>]*)</text>"):
+    for part in (r"<title.*?</title>", r"<desc.*?</desc>", r">([^<>]*)</text>", r"font-weight:\d+;"):
         assert set(re.findall(part, svg)) <= set(re.findall(part, short)), part
+
+    def fonts(text: str) -> list[TTFont]:
+        return [TTFont(io.BytesIO(base64.b64decode(data))) for data in re.findall(r"font/\w+;base64,([^)]+)\)", text)]
+
+    assert len(fonts(short)) == len(fonts(svg)) > 0
+    for before, after in zip(fonts(svg), fonts(short), strict=True):
+        assert (before.flavor, after.flavor) == ("woff", "woff2")
+        assert after.getBestCmap() == before.getBestCmap()
+        for name in before.getGlyphOrder():
+            assert (
+                after["glyf"][name].getCoordinates(after["glyf"])[0]
+                == before["glyf"][name].getCoordinates(before["glyf"])[0]
+            )
 
 
 def test_many_cells_without_gaps_become_a_picture_of_the_same_colours(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
   so does the style sheet.
 - The font for formulas keeps the characters that occur, with all sizes and parts that they are built from.
 - A figure is text that matplotlib wrote for safety's sake: six decimals and a new line for every corner. Two decimals,
-  a hundredth of a point, are less than any screen shows, and cells of one colour are one path.
+  a hundredth of a point, are less than any screen shows, cells of one colour are one path, and its fonts are packed.
 - Three scripts of the theme serve custom icons and results while one types, which the site does not have.
 
 Each step begins from the original file, never from its own result, so that a second build writes the same bytes.
@@ -38,6 +38,7 @@ MATH_FONT = Path("fonts/pagella-math.woff2")
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 _CORNER = re.compile(r"([ML]) (\S+) (\S+)")
 _MESH = re.compile(r'(<g id="QuadMesh_\d+">)(.*?)(</g>)', re.DOTALL)
+_FONT = re.compile(r"data:font/woff;base64,([^)]*)\) format\('woff'\)")
 _CELL = re.compile(r'<path d="([^"]*)"( clip-path="[^"]*")? style="([^"]*)"/>\s*')
 
 #: From so many cells on, a matrix without gaps between its cells is a picture of one pixel a cell, if that is smaller.
@@ -51,7 +52,18 @@ def drawing(svg: str) -> str:
     svg = re.sub(r'(\sd=")([^"]*)', lambda m: m[1] + _outline(m[2]), svg)
     svg = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", svg)
     svg = re.sub(r"<\?xml[^>]*\?>\s*", "", svg)
+    svg = _FONT.sub(lambda face: f"data:font/woff2;base64,{_packed(face[1])}) format('woff2')", svg)
     return re.sub(r"\n\s+<", "\n<", svg)
+
+
+@functools.cache
+def _packed(woff: str) -> str:
+    """The same font, compressed as WOFF 2; both are in base 64."""
+    font = TTFont(io.BytesIO(base64.b64decode(woff)), recalcTimestamp=False)
+    font.flavor = "woff2"
+    buffer = io.BytesIO()
+    font.save(buffer)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _rounded(number: re.Match[str]) -> str:
