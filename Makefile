@@ -28,7 +28,7 @@ fi >&2
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test html env browser doctest gallery notebooks bundle linkcheck lint models bench gpu package-test audit new-mechanism mutation lock clean distclean
+.PHONY: help serve test html env browser doctest gallery notebooks bundle epub pdf linkcheck lint models bench gpu package-test audit new-mechanism mutation lock clean distclean
 
 help: ## List the targets
 	@echo "Usage: make TARGET [PORT=8000] [PYTHON=python3.12]"; echo
@@ -64,6 +64,12 @@ notebooks: html ## Build the chapters as notebooks and run them as a reader woul
 
 bundle: html ## Pack the site into _build/offline, as a zip that is read without a server
 	@$(PY) -m tools.bundle $(BUILD)/html --to $(BUILD)/offline
+
+epub: html ## Make the book for e-readers: Home, chapters and appendices, into _build/offline
+	@$(PY) -m tools.book epub $(BUILD)/html --to $(BUILD)/offline
+
+pdf: html browser ## Print the book with Chromium, into _build/offline
+	@$(PY) -m tools.book pdf $(BUILD)/html --to $(BUILD)/offline
 
 models: env ## Train every model of attn_guide.models that is not trained yet, into _build/models
 	@$(PY) -m attn_guide.models train

@@ -1,4 +1,4 @@
-"""The guide away from its site: the zip that opens from the file system, and the notebooks that readers download."""
+"""The guide away from its site: the zip that opens from the file system, the notebooks to download, the books."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from conftest import ROOT, Trouble
-from tools import bundle, notebooks
+from tools import book, bundle, notebooks
 
 CHAPTERS = sorted(path.stem for path in (ROOT / "docs" / "chapters").glob("*.md"))
 FONTS = "document.fonts.ready.then(fonts => [...fonts].filter(f => f.status === 'loaded').map(f => f.family))"
@@ -143,3 +143,55 @@ def test_the_notebook_of_a_gallery_page_shows_its_figure(html: Path) -> None:
     for name in ("plot_causal_steps", "plot_one_picture"):
         _, faults = notebooks.in_a_process(downloads[name])
         assert not faults, "\n".join(faults)
+
+
+@pytest.fixture(scope="module")
+def guide(html: Path) -> book.Book:
+    return book.read(html)
+
+
+def test_the_book_has_home_every_chapter_and_every_appendix(guide: book.Book) -> None:
+    pages = [page.path for page in guide.pages]
+    assert pages[: len(CHAPTERS) + 1] == ["index.html", *(f"chapters/{name}.html" for name in CHAPTERS)]
+    appendices = {f"appendices/{path.stem}.html" for path in (ROOT / "docs" / "appendices").glob("*.md")}
+    assert set(pages[len(CHAPTERS) + 1 :]) == appendices
+
+
+def test_the_epub_is_whole(guide: book.Book, tmp_path: Path) -> None:
+    """Pages are well-formed and lead where they say; no script is there, and all formulas, figures and code are."""
+    book.write_epub(guide, tmp_path / "guide.epub")
+    assert list(book.faults(tmp_path / "guide.epub")) == []
+    with zipfile.ZipFile(tmp_path / "guide.epub") as packed:
+        files = {name: packed.read(name) for name in packed.namelist()}
+    for page in guide.pages:
+        site = (guide.site / page.path).read_text(encoding="utf-8")
+        article = site[site.index('<article class="bd-article"') : site.index("</article>")]
+        made = files[f"EPUB/text/{page.file}"].decode("utf-8")
+        # What was measured is left out, and may hold formulas of its own; everything else is there.
+        outside = re.sub(r'<details class="ag-claim-check">.*?</details>', "", article, flags=re.DOTALL)
+        assert made.count("<math ") == outside.count("<math "), page.path
+        assert made.count("<img ") == len(re.findall(r"<img (?![^>]*only-dark)", outside)), page.path
+        assert made.count('class="gp"') == outside.count('class="gp"'), page.path
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_pdf_holds_every_page(guide: book.Book, browser: Browser, tmp_path: Path) -> None:
+    """Nothing is wider than the sheet, all fonts and pictures have come, and it is printed."""
+    files = {**book.parts(guide), "book.xhtml": book.printable(guide).encode("utf-8")}
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    page = browser.new_page(viewport={"width": 658, "height": 900})  # the text of a sheet of A4, at 96 dots an inch
+    page.emulate_media(media="print")
+    page.goto((tmp_path / "book.xhtml").as_uri())
+    assert page.locator(".book-page").count() == len(guide.pages)
+    assert {"Guide Text", "Guide Math"} <= set(page.evaluate(FONTS))
+    assert page.evaluate("[...document.images].filter(image => !image.naturalWidth).map(image => image.src)") == []
+    wide = page.evaluate(
+        """() => [...document.querySelectorAll("math, img, pre, table, p, h1, h2, h3")]
+          .filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+          .map(e => e.closest("[id]").id + ": " + e.outerHTML.slice(0, 150))"""
+    )
+    assert not wide, "\n".join(wide)
+    page.close()
