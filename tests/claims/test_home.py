@@ -2,14 +2,18 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 import attn_guide as ag
+from attn_guide import plot, taxonomy
 
 
 def compass():
@@ -157,3 +161,40 @@ def test_how_time_and_memory_grow(claim):
 if __name__ == "__main__":  # one kind of attention, timed for `time_exponent`
     timed, at, _ = GROWTH[sys.argv[1]]
     print(json.dumps(processor_times(timed, at)))
+
+
+@pytest.mark.claim("home-apparatus")
+def test_the_guide_keeps_its_own_house(claim, tmp_path):
+    """Chapters, links to headings, references and a drawing with awkward words, counted and parsed."""
+    root = Path(__file__).resolve().parents[2]
+    pages = sorted((root / "docs" / "chapters").glob("*.md"))
+    claim.check("pages of chapters", len(pages), expected=len(taxonomy.CHAPTERS))
+    claim.note(chapters=len(pages), first=pages[0].name[0], last=pages[-1].name[0])
+
+    text = {path: path.read_text(encoding="utf-8") for path in sorted((root / "docs").glob("**/*.md"))}
+    labels = {label for page in text.values() for label in re.findall(r"^\(([\w-]+)\)=$", page, re.MULTILINE)}
+    labels |= {
+        f"claim-{id}" for page in text.values() for id in re.findall(r"^:+\{claim\} ([\w-]+)", page, re.MULTILINE)
+    }
+    links = [label for page in text.values() for label in re.findall(r"\]\(#([\w-]+)\)", page)]
+    claim.check("links to labels that do not exist", sorted(set(links) - labels), expected=[])
+    claim.note(links=len(links))
+
+    used = {
+        key for page in text.values() for role in re.findall(r"\{cite:\w+\}`([^`]+)`", page) for key in role.split(",")
+    }
+    known = set(re.findall(r"^@\w+\{(\w+),", (root / "docs" / "refs.bib").read_text(encoding="utf-8"), re.MULTILINE))
+    claim.check("citations without an entry", sorted({key.strip() for key in used} - known), expected=[])
+    claim.note(references=len(used))
+
+    figure = plot.figure("home-awkward", title="Q & K < V, “>”", caption="For the check alone.", size=(4, 3))
+    plot.flow(figure.subplots(), {"a": "Q & K", "b": "1 < 2"}, [("a", "b", "a < b")], ["a b"])
+    plot.describe(figure, "Two boxes and an arrow.")
+    plot.take()
+    broken = []
+    for path in plot.save(figure, tmp_path):
+        drawing = ElementTree.fromstring(path.read_bytes())  # a bare & would raise
+        named = {element.get("id") for element in drawing.iter()}
+        wanted = re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", path.read_text(encoding="utf-8"))
+        broken += [name for pair in wanted for name in pair if name and name not in named]
+    claim.check("parts of a drawing that it names and does not have", broken, expected=[])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from fontTools.ttLib import TTFont
@@ -65,3 +66,15 @@ def test_the_math_font_can_set_mathematics_and_is_small() -> None:
     needed = "𝑄𝐾𝑉𝑑𝑘𝜏𝜎𝐱ℝℒ𝒪∑∏√∞⊤∇∂≤≥≈∈×·⊙⌈⌉‖⏟→↦−…⋯"
     assert not [character for character in needed if ord(character) not in font.getBestCmap()]
     assert (STATIC / "fonts" / "GUST-FONT-LICENSE.txt").is_file()
+
+
+def test_every_figure_is_well_formed_and_has_all_that_it_names(html: Path) -> None:
+    figures = sorted((html / "_images").glob("*.svg"))
+    assert len(figures) > 100
+    faults = []
+    for path in figures:
+        text = path.read_text(encoding="utf-8")
+        named = {element.get("id") for element in ElementTree.fromstring(text).iter()}  # a bare & would raise
+        wanted = {a or b for a, b in re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", text)}
+        faults += [f"{path.name}: {name}" for name in sorted(wanted - named)]
+    assert not faults
