@@ -99,6 +99,8 @@ def test_the_sitemap_lists_every_page_once_and_robots_find_it(html: Path, pages:
     assert f"Sitemap: {base}sitemap.xml" in (html / "robots.txt").read_text(encoding="utf-8").splitlines()
     days = {url[0].text: url[1].text for url in root if len(url) == 2}
     changes = hosting.last_changes(ROOT)
+    if not html.is_relative_to(ROOT):
+        return  # built elsewhere, perhaps without git
     for chapter in CHAPTERS:
         assert days.get(base + chapter) == changes.get(f"docs/{chapter.removesuffix('.html')}.md"), chapter
 
