@@ -78,10 +78,10 @@ def test_the_sitemap_is_a_sitemap() -> None:
 # --- pages -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_first_sentence_is_running_text() -> None:
-    page = "Title\n=====\n\n.. note:: Not this.\n\nAbout 3.5 of\nthese, e.g. here. The next sentence.\n"
-    assert hosting.first_sentence(publish_doctree(page)) == "About 3.5 of these, e.g. here."
-    assert hosting.first_sentence(publish_doctree("Title\n=====\n")) == ""
+def test_the_opening_is_running_text() -> None:
+    page = "Title\n=====\n\n.. note:: Not this.\n\nAbout 3.5 of\nthese, e.g. here. A second. A third.\n\nMore.\n"
+    assert hosting.opening(publish_doctree(page)) == "About 3.5 of these, e.g. here. A second."
+    assert hosting.opening(publish_doctree("Title\n=====\n")) == ""
 
 
 def test_a_redirect_leads_on_in_three_ways() -> None:

@@ -88,12 +88,12 @@ def _write_sitemap(app: Sphinx) -> None:
 # --- llms.txt --------------------------------------------------------------------------------------------------------
 
 
-def first_sentence(doctree: nodes.document) -> str:
-    """The first sentence of a page's running text."""
+def opening(doctree: nodes.document) -> str:
+    """The first two sentences of a page's running text."""
     for paragraph in doctree.findall(nodes.paragraph):
         if isinstance(paragraph.parent, nodes.section | nodes.document):
             text = " ".join(paragraph.astext().split())
-            return re.split(r"(?<=[.!?])\s(?=[A-Z])", text, maxsplit=1)[0]
+            return " ".join(re.split(r"(?<=[.!?])\s(?=[A-Z])", text)[:2])
     return ""
 
 
@@ -103,7 +103,7 @@ def _write_llms(app: Sphinx) -> None:
 
     def line(name: str) -> str:
         file = Path(app.env.doc2path(name)).relative_to(app.srcdir).as_posix()
-        about = first_sentence(env.get_doctree(name))
+        about = opening(env.get_doctree(name))
         link = f"{base}_sources/{file}{app.config.html_sourcelink_suffix}"
         return f"- [{env.titles[name].astext()}]({link})" + (f": {about}" if about else "")
 
@@ -116,7 +116,7 @@ def _write_llms(app: Sphinx) -> None:
     text = [
         f"# {app.config.project}",
         "",
-        f"> {first_sentence(env.get_doctree(app.config.root_doc))}",
+        f"> {opening(env.get_doctree(app.config.root_doc))}",
         "",
         "Every number on these pages is computed when they are built, every figure is drawn by the code that it "
         "explains, and every claim is a test that has passed. In the Markdown sources, `{calc}` and `\\calc` hold the "
