@@ -264,6 +264,30 @@ def test_measured_refuses_what_has_not_run(guide):
         claims.Ledger(guide.root).measured("home-mean")
 
 
+def test_many_claims_run_in_processes_of_their_own(guide, monkeypatch):
+    """A file a process, all of them recorded, and what fails in one is told whatever the others do."""
+    for name in ("self", "cross", "heads"):
+        text = (
+            PASSING.replace("home-", f"{name}-")
+            .replace("import numpy as np", "import os\n\nimport numpy as np", 1)
+            .replace('claim.require("finite", True)', "claim.note(process=os.getpid())")
+        )
+        guide.write(f"tests/claims/test_{name}.py", text)
+    monkeypatch.setattr(claims, "MANY", 2)
+    monkeypatch.setattr(claims, "processors", lambda: 2)
+    ran, output = claims.Ledger(guide.root).refresh()
+    assert (len(ran), output) == (8, "")
+    found = records(guide)
+    assert {record["status"] for record in found.values()} == {"passed"}
+    assert len({found[f"{name}-mean"]["notes"]["process"] for name in ("self", "cross", "heads")}) == 3
+    path = guide.root / "tests/claims/test_self.py"
+    guide.write("tests/claims/test_self.py", path.read_text().replace("expected=2", "expected=3"))
+    guide.write("tests/claims/test_cross.py", (guide.root / "tests/claims/test_cross.py").read_text() + "\n# moved\n")
+    ran, output = claims.Ledger(guide.root).refresh()
+    assert ran == ["self-two"]
+    assert "measured 2, expected 3" in output
+
+
 # -- the build
 
 

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
@@ -58,6 +59,14 @@ CHAPTERS = {
     "soft": "Soft and hard attention",
     "appendix": "Appendices",
 }
+
+PROCESSES = 4  # at the most: each holds PyTorch and what its tests train
+MANY = 8  # claims from which it pays to start more than one process
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -421,15 +430,40 @@ class Ledger:
             if records[id]["status"] != "passed" or records[id]["fingerprint"] != self.fingerprint(self.tests[id])
         ]
 
-    def run(self, ids: Iterable[str]) -> subprocess.CompletedProcess[str]:
-        """Run the tests of these claims in one pytest process, and read the ledger again."""
-        command = [sys.executable, "-m", "pytest", *(self.tests[id].nodeid for id in ids)]
-        command += ["-q", "--no-header", "-p", "no:cacheprovider", "-o", "addopts=--strict-markers"]
+    def run(self, ids: Iterable[str]) -> tuple[int, str]:
+        """Run the tests of these claims, many at a time where there are processors for it, and read the ledger again.
+
+        Returns
+        -------
+        code : int
+            0 if all passed, else what pytest returned.
+        output : str
+            What pytest printed.
+        """
+        wanted = list(ids)
+        by_file: dict[str, list[str]] = {}
+        for id in wanted:
+            by_file.setdefault(self.tests[id].file, []).append(self.tests[id].nodeid)
+        width = min(PROCESSES, processors(), len(by_file)) if len(wanted) >= MANY else 1
+        shares = list(by_file.values()) if width > 1 else [[self.tests[id].nodeid for id in wanted]]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
         environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # a second saved; these tests need no plugin
-        result = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+        if width > 1:  # threads of one process that wait for those of another cost more than they do
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, processors() // width)))
+        options = ["-q", "--no-header", "-p", "no:cacheprovider", "-o", "addopts=--strict-markers"]
+
+        def run_share(nodes: list[str]) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "pytest", *nodes, *options]
+            done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+            if width > 1:
+                logger.info("claims: %s", " ".join([nodes[0].partition("::")[0], *done.stdout.split("\n")[-2:-1]]))
+            return done
+
+        with ThreadPoolExecutor(width) as pool:
+            results = list(pool.map(run_share, sorted(shares, key=len, reverse=True)))
         self.merge()
-        return result
+        failed = [result for result in results if result.returncode]
+        return max((result.returncode for result in results), default=0), "".join(r.stdout + r.stderr for r in failed)
 
     def refresh(self, ids: Iterable[str] | None = None) -> tuple[list[str], str]:
         """Run what is stale, of these ids or of all; one process at a time, the others find the work done.
@@ -445,8 +479,8 @@ class Ledger:
             stale = self.stale(ids)
             if not stale:
                 return [], ""
-            result = self.run(stale)
-        return stale, "" if result.returncode == 0 else result.stdout + result.stderr
+            _, output = self.run(stale)
+        return stale, output
 
     def measured(self, id: str) -> Measured:
         """What a claim recorded.
