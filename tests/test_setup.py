@@ -530,3 +530,9 @@ def test_continuous_integration_runs_the_readmes_command():
     assert "set -euo pipefail" in text
     assert text.index("make test") < text.index("make html")
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+
+
+def test_no_two_test_files_share_a_name():
+    """Without packages pytest tells them apart by name alone, and refuses the second."""
+    names = collections.Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
