@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import xml.etree.ElementTree as ET
 
+import numpy as np
 import pytest
 from docutils import nodes, utils
 from guide_ext.mathml import COLOURED, MACROS, FormulaError, KeepPunctuation, convert
+from PIL import Image
+from playwright.sync_api import Page
 
 SPACE = "{http://www.w3.org/1998/Math/MathML}"
 
@@ -199,3 +203,18 @@ def test_a_formula_that_cannot_be_drawn_is_refused_with_the_reason(tex: str, rea
 def test_a_macro_that_contains_itself_is_refused() -> None:
     with pytest.raises(FormulaError, match="defined by itself"):
         convert(r"\loop", macros={"loop": r"\loop x"})
+
+
+@pytest.mark.browser
+def test_a_root_is_seen_and_not_only_what_is_under_it(page: Page) -> None:
+    """The sign stands in no text, so a font that was cut down to the texts has none, and nothing else would tell."""
+    page.goto("/chapters/0-concepts.html")
+    page.evaluate("document.fonts.ready.then(() => {})")
+    roots = page.locator("msqrt")
+    assert roots.count() > 5
+    for root in roots.all()[:3]:
+        under = root.evaluate("e => e.firstElementChild.getBoundingClientRect().x - e.getBoundingClientRect().x")
+        assert under > 4, "no room for the sign"
+        picture = Image.open(io.BytesIO(root.screenshot())).convert("L")
+        sign = np.asarray(picture)[:, : int(under) - 1].astype(int)
+        assert np.ptp(sign) > 100, "nothing is drawn in front of what is under the root"

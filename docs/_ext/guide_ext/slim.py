@@ -195,7 +195,8 @@ def mathematical(texts: Iterable[str]) -> set[int]:
             for letter in html.unescape(formula)
         }
     # A single letter in <mi> is shown in italics, by a character of its own: Latin from U+1D434, Greek from U+1D6E2.
-    return found | set(range(0x1D434, 0x1D468)) | {0x210E} | set(range(0x1D6E2, 0x1D71C))
+    found |= set(range(0x1D434, 0x1D468)) | {0x210E} | set(range(0x1D6E2, 0x1D71C))
+    return found | {0x221A}  # the sign of a root stands in no text: the browser draws it for <msqrt>
 
 
 def static_files(static: Path, fonts: Path, texts: list[str]) -> dict[str, str]:
