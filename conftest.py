@@ -63,6 +63,7 @@ def turn(item: pytest.Item) -> int:
     return 2 if path.parts[0] == "tests" else 4
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks when its turn comes
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the tests in order; in a parallel run one process takes a file, and of the walk over all pages a share."""
     items.sort(key=turn)

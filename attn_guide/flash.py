@@ -263,16 +263,32 @@ def attend_heads(
     def attend_span(task: tuple[tuple[int, ...], range]) -> None:
         at, span = task
         limits, tiles_of = open_head(at)
+        memory = Memory(call.compute)
         for rows in cut(span, block_q):
             q = call.scaled_query(at, rows)
-            out[at][rows], lse[at][rows] = attend_tiles(q, tiles_of(rows), call.d_v, limits, call.softcap)
+            out[at][rows], lse[at][rows] = attend_tiles(q, tiles_of(rows), call.d_v, limits, call.softcap, memory)
 
     parallel(attend_span, _spans(call, block_q, stride))
     return out, lse
 
 
+class Memory:
+    """What the tiles of one thread are written into, one after the other: fresh memory for each is slower."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self._scores, self._ones = np.empty(0, dtype), np.empty(0, dtype)
+
+    def take(self, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return room for the scores (r, c) of a tile, and a vector (c,) of ones."""
+        if self._scores.size < rows * columns:
+            self._scores = np.empty(rows * columns, self._scores.dtype)
+        if self._ones.size < columns:
+            self._ones = np.ones(columns, self._ones.dtype)
+        return self._scores[: rows * columns].reshape(rows, columns), self._ones[:columns]
+
+
 def attend_tiles(
-    q: np.ndarray, tiles: Iterable[Tile], d_v: int, limits: Limits, softcap: float | None
+    q: np.ndarray, tiles: Iterable[Tile], d_v: int, limits: Limits, softcap: float | None, memory: Memory
 ) -> tuple[np.ndarray, np.ndarray]:
     """Attend the rows of ``q`` to a stream of tiles; return their outputs (r, d_v) and log-sum-exps (r,).
 
@@ -282,12 +298,9 @@ def attend_tiles(
     with_maximum = not _safe_without_maximum(q, limits, softcap)
     top = np.full(len(q), -np.inf, q.dtype) if with_maximum else np.zeros(len(q), q.dtype)  # (r,)
     total, mixed = np.zeros(len(q), q.dtype), np.zeros((len(q), d_v), q.dtype)  # (r,), (r, d_v)
-    scratch = np.empty(0, q.dtype)
     for tile in tiles:
-        size = len(q) * len(tile.value)
-        if scratch.size < size:  # one buffer serves all tiles: fresh memory for each is slower
-            scratch, ones = np.empty(size, q.dtype), np.ones(len(tile.value), q.dtype)
-        s = _biased(_capped_scores(q, tile, softcap, scratch[:size].reshape(len(q), -1)), tile)  # (r, c)
+        scratch, ones = memory.take(len(q), len(tile.value))
+        s = _biased(_capped_scores(q, tile, softcap, scratch), tile)  # (r, c)
         if with_maximum:
             if tile.allowed is not None:
                 np.copyto(tile.edge(s), -np.inf, where=~tile.allowed)
@@ -302,7 +315,7 @@ def attend_tiles(
         if tile.allowed is not None and not with_maximum:
             edge = tile.edge(p)
             edge *= tile.allowed
-        total += p @ ones[: p.shape[1]]
+        total += p @ ones
         mixed += p @ tile.value
     seen = total != 0.0
     mixed /= np.where(seen, total, 1.0)[:, None]
