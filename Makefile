@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 BUILD := _build
 SPHINX := $(PY) -m sphinx -W --keep-going -n -c . -d $(BUILD)/doctrees
 # As many processes as there are cores (up to 4), with one thread each; `$(PY) -m pytest` by itself runs in one process.
-PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # $(call first-python,CANDIDATES): shell code for the first candidate that is new enough, else the first Python 3 at
 # all (which then says what is wrong with it), else nothing.

@@ -63,11 +63,6 @@ def turn(item: pytest.Item) -> int:
     return 2 if path.parts[0] == "tests" else 4
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks when its turn comes
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the tests in order; in a parallel run one process takes a file, and of the walk over all pages a share."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests in order; in a parallel run a process takes a file at a time, in this order."""
     items.sort(key=turn)
-    if config.getoption("dist", "no") == "loadgroup":
-        for item in items:
-            share = item.callspec.params.get("share", "") if hasattr(item, "callspec") else ""
-            item.add_marker(pytest.mark.xdist_group(f"{item.path} {share}"))

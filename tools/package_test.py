@@ -79,7 +79,7 @@ def test_package(releases: str) -> None:
         print(pins.read_text())
         command += ["-c", str(pins)]
     run(command)
-    run([python, "-m", "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup", *TESTS])
+    run([python, "-m", "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", *TESTS])
     shutil.rmtree(folder)
 
 

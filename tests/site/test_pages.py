@@ -22,7 +22,7 @@ ALL_BUT_COLOURS = {rule: {"enabled": False} for rule in COLOURS}
 # The pages of source code hold thousands of coloured words. Their colours are those of the code on every other page.
 LEFT_OUT = {"exclude": ["div.highlight pre"]}
 
-SHARES = 4  # so that a failure names itself early, and several workers can share the walk
+SHARES = 4  # so that a failure names itself early
 
 STILL = """addEventListener("DOMContentLoaded", () => {
   const style = new CSSStyleSheet();  // a style element would need a hash in the policy of the page
