@@ -57,6 +57,10 @@ def open_explorer(page: Page, where: dict[str, str]) -> Open:
     return run
 
 
+#: True when everything that was set is on the screen, however slow the machine.
+DRAWN = "() => !document.querySelector('[data-drawing]')"
+
+
 @pytest.fixture
 def telephone(browser: Browser, address: str, trouble: Trouble) -> Iterator[Page]:
     """A tab on a narrow dark screen that is touched; the other tests use a mouse and keys on a wide light one."""
@@ -81,7 +85,7 @@ def fact(root: Locator, name: str) -> str:
 
 def shown(root: Locator) -> str:
     """All that an explorer says, but for what its buttons answered."""
-    root.page.wait_for_timeout(100)
+    root.page.wait_for_function(DRAWN)
     return root.locator(".ag-explorer-body").evaluate(
         """body => { const copy = body.cloneNode(true);
           copy.querySelectorAll(".ag-x-note, .ag-x-live").forEach(e => e.remove());
@@ -103,9 +107,14 @@ def numbers(root: Locator, label: str) -> np.ndarray:
     return np.array([[number(cell) for cell in row] for row in cells(root, label)])
 
 
+def press(root: Locator, button: str) -> None:
+    root.get_by_role("button", name=button).focus()
+    root.page.keyboard.press("Enter")
+
+
 def set_slider(root: Locator, label: str, value: str) -> None:
     root.get_by_label(f"{label}, as a number").fill(value)
-    root.page.wait_for_timeout(60)
+    root.page.wait_for_function(DRAWN)
 
 
 # --- what holds for every explorer ----------------------------------------------------------------------
@@ -214,15 +223,15 @@ def test_a_link_restores_what_was_set(page: Page, open_explorer: Open, name: str
     if on.count():
         on.first.focus()
         page.keyboard.press("Enter")
-    page.wait_for_timeout(150)
+    page.wait_for_function(DRAWN)
     moved = shown(root)
     assert moved != first
-    root.get_by_role("button", name="Copy link").click()
+    press(root, "Copy link")
     expect(root.locator(".ag-x-note")).to_contain_text("The link is copied")
     link = page.evaluate("navigator.clipboard.readText()")
     assert f"#explorer-{name}:" in link
-    root.get_by_role("button", name="Reset").click()
-    page.wait_for_timeout(150)
+    press(root, "Reset")  # not by mouse: what moves under it when the picture shrinks would be asked about
+    page.wait_for_function(DRAWN)
     assert shown(root) == first
     page.goto("about:blank")
     page.goto(link)
@@ -230,7 +239,7 @@ def test_a_link_restores_what_was_set(page: Page, open_explorer: Open, name: str
     root.wait_for()
     assert shown(root) == moved
     page.evaluate("name => { location.hash = `#explorer-${name}:` }", name)  # a link followed within the page
-    page.wait_for_timeout(150)
+    page.wait_for_function(DRAWN)
     assert shown(root) == first
 
 
@@ -277,14 +286,14 @@ def test_nonsense_in_every_box_is_answered(page: Page, open_explorer: Open, name
         before = box.input_value()
         for nonsense in ("NaN", "", "😀", HOSTILE, "1e999", "word " * 10_000):
             box.fill(nonsense)
-            page.wait_for_timeout(30)
+            page.wait_for_function(DRAWN)
             assert page.evaluate("window.broken") is None
             assert root.locator("img[src=x]").count() == 0
             assert box.get_attribute("aria-invalid") == "true" or box.get_attribute("data-free") is not None
             said = root.locator(".ag-x-error:visible, .ag-x-note, .ag-x-readout").all_inner_texts()
             assert "".join(said).strip()
         box.fill(before)
-        page.wait_for_timeout(60)
+        page.wait_for_function(DRAWN)
         assert box.get_attribute("aria-invalid") is None
     for box in root.locator("input[type=number]:visible").all():
         before = box.input_value()
@@ -292,7 +301,7 @@ def test_nonsense_in_every_box_is_answered(page: Page, open_explorer: Open, name
             box.fill(nonsense)
             expect(root.locator(".ag-x-note")).to_contain_text("wanted is a whole number")
         box.fill(before)
-        page.wait_for_timeout(60)
+        page.wait_for_function(DRAWN)
         expect(root.locator(".ag-x-note")).to_have_text("")
 
 
@@ -360,14 +369,14 @@ def test_a_finger_moves_it(telephone: Page, open_explorer: Open, name: str) -> N
         slider.first.tap(position={"x": box["width"] * 0.9, "y": box["height"] / 2})
     else:
         (on if on.count() else root.locator("label:has(input[type=radio])")).first.tap()
-    telephone.wait_for_timeout(150)
+    telephone.wait_for_function(DRAWN)
     assert shown(root) != first
     for table in root.locator("table[role=grid]:visible").all():
         cell = table.locator("td[data-at]").last
         cell.tap()
         assert "ag-x-active" in cell.get_attribute("class")
     root.get_by_role("button", name="Reset").tap()
-    telephone.wait_for_timeout(150)
+    telephone.wait_for_function(DRAWN)
     assert telephone.evaluate(OVERFLOW) == []
 
 
@@ -401,7 +410,7 @@ def test_scaling_shows_the_softmax_of_its_scores(page: Page, open_explorer: Open
         set_slider(root, "width dₖ", d)
         set_slider(root, "temperature τ", tau)
         root.get_by_label(scale).check()
-        page.wait_for_timeout(60)
+        page.wait_for_function(DRAWN)
         rows = [[number(x) for x in row.split("\t")[1:3]] for row in root.locator("tbody tr").all_inner_texts()]
         scores, weights = np.array(rows).T
         assert len(scores) == 8
@@ -418,7 +427,7 @@ def test_scaling_shows_the_softmax_of_its_scores(page: Page, open_explorer: Open
         assert wanted == pytest.approx(factor**2 * int(d), abs=1e-4)
         assert measured == pytest.approx(wanted, rel=4 * np.sqrt(8 / 1000), abs=0.006)  # the kurtosis at d = 1 is 9
     root.get_by_role("button", name="New query and keys").click()
-    page.wait_for_timeout(60)
+    page.wait_for_function(DRAWN)
     assert root.locator("tbody").inner_text() != rows
 
 
@@ -460,22 +469,22 @@ def test_masks_are_added_changed_and_removed_by_keyboard(page: Page, open_explor
     for i in (3, 2):
         root.get_by_role("button", name=f"Remove mask {i}").focus()
         page.keyboard.press("Enter")
-        page.wait_for_timeout(60)
+        page.wait_for_function(DRAWN)
     assert root.locator(".ag-x-code").inner_text() == "ag.causal"
     assert root.get_by_role("button", name="Remove mask 1").count() == 0
     add = root.get_by_role("button", name="Add a mask")
     add.focus()
     for _ in range(5):
         page.keyboard.press("Enter")
-        page.wait_for_timeout(60)
+        page.wait_for_function(DRAWN)
     assert root.locator(".ag-x-code").inner_text() == "ag.causal | " + " | ".join(["ag.prefix(4)"] * 3)
     assert add.get_attribute("aria-disabled") == "true"
     root.get_by_label("How mask 2 joins").select_option("and")
     root.get_by_label("Mask 4", exact=True).select_option("window")
-    page.wait_for_timeout(60)
+    page.wait_for_function(DRAWN)
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") != ""
     root.get_by_label("Mask 4, back, 0 to 31").fill("2")
-    page.wait_for_timeout(60)
+    page.wait_for_function(DRAWN)
     code = root.locator(".ag-x-code").inner_text()
     assert code == "ag.causal & ag.prefix(4) | ag.prefix(4) | ag.sliding_window(2, 0)"
     cell = root.locator("td[data-at='5 4']")
@@ -532,7 +541,7 @@ def test_five_steps_are_those_of_self_attention(page: Page, open_explorer: Open)
         )):  # fmt: skip
             if step:
                 root.get_by_role("button", name="Next").click()
-            page.wait_for_timeout(60)
+            page.wait_for_function(DRAWN)
             visible = root.locator(f".ag-x-columns >> nth={step}")
             assert visible.is_visible()
             for label, expected in shown_now.items():
@@ -562,12 +571,12 @@ def test_alignment_shows_what_the_translator_did(page: Page, open_explorer: Open
             assert root.locator(".ag-x-sentence strong").inner_text().replace("‹stop›", "<stop>") == found.target[step]
             if step + 1 < len(found.target):
                 root.get_by_role("button", name="Next").press("Enter")
-                page.wait_for_timeout(50)
+                page.wait_for_function(DRAWN)
         assert ("The translation is right." in root.inner_text()) == found.is_right
         assert root.get_by_role("button", name="Next").get_attribute("aria-disabled") == "true"
         np.testing.assert_allclose(numbers(root, "Alignment"), found.weights, atol=0.0051)
         root.get_by_role("button", name="First").click()
-        page.wait_for_timeout(50)
+        page.wait_for_function(DRAWN)
         assert len(cells(root, "Alignment")) == len(found.target)
         assert sum(cell == "nothing yet" for row in cells(root, "Alignment") for cell in row) == (
             (len(found.target) - 1) * len(found.source)
@@ -591,9 +600,9 @@ def test_heads_shows_the_matrices_of_the_model(page: Page, open_explorer: Open) 
             assert float(fact(root, f"{words}, over 100 sequences")) == pytest.approx(score, abs=0.0051)
         picks.nth(head).focus()
         page.keyboard.press("ArrowRight")
-        page.wait_for_timeout(60)
+        page.wait_for_function(DRAWN)
     root.get_by_label("What the model reads").select_option(index=3)
-    page.wait_for_timeout(60)
+    page.wait_for_function(DRAWN)
     text = root.locator("option:checked").inner_text().removeprefix("text: ")
     read = np.array(cells(root, "Weights of the head"))
     expected = models.load("gpt").experiment.text_attention(text)[0, 0]
@@ -648,11 +657,11 @@ def test_flash_carries_what_the_online_softmax_carries(page: Page, open_explorer
         assert fact(root, "rows finished") == "8 of 8"
         assert "less than" in fact(root, "furthest from the plain softmax")
         root.get_by_role("button", name="First").click()
-        page.wait_for_timeout(50)
+        page.wait_for_function(DRAWN)
         steps = 0
         while root.get_by_role("button", name="Next").get_attribute("aria-disabled") == "false":
             root.get_by_role("button", name="Next").click()
-            page.wait_for_timeout(40)
+            page.wait_for_function(DRAWN)
             steps += 1
             framed = root.locator("td.ag-x-marked")
             assert framed.count() == br * bc
@@ -687,7 +696,7 @@ def test_scores_are_those_of_six_functions(page: Page, open_explorer: Open) -> N
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.75, steps=4)
     page.mouse.up()
-    page.wait_for_timeout(60)
+    page.wait_for_function(DRAWN)
     assert [float(x) for x in re.findall(r"-?[\d.]+", handle.get_attribute("aria-label").replace("−", "-"))] == (
         pytest.approx([-1.5, -1.5], abs=0.05)
     )
@@ -695,7 +704,7 @@ def test_scores_are_those_of_six_functions(page: Page, open_explorer: Open) -> N
     key.focus()
     for press in ("ArrowLeft", "Shift+ArrowDown", "ArrowUp"):
         page.keyboard.press(press)
-    page.wait_for_timeout(60)
+    page.wait_for_function(DRAWN)
     assert key.get_attribute("aria-label").startswith("k₃ at −1.3, 1.2")
     read = [number(b.input_value()) for b in root.locator("input[type=text].ag-x-box").all()]
     q, k = np.array([read[:2]]), np.array(read[2:10]).reshape(4, 2)
@@ -726,7 +735,7 @@ def test_a_finger_drags_a_point_of_the_plane(telephone: Page, open_explorer: Ope
           handle.setPointerCapture = () => {}; handle.hasPointerCapture = () => true;
           at("pointerdown", 0); at("pointermove", -40); at("pointerup", -40); }"""
     )
-    telephone.wait_for_timeout(100)
+    telephone.wait_for_function(DRAWN)
     assert (numbers(root, "Scores")[:, 0] != before[:, 0]).any()
     np.testing.assert_array_equal(numbers(root, "Scores")[:, 1:], before[:, 1:])
 
@@ -755,16 +764,16 @@ def test_sampling_goes_back_as_it_came(page: Page, open_explorer: Open) -> None:
     first = shown(root)
     for more in ("Draw 1", "Draw 10", "Draw 100"):
         root.get_by_role("button", name=more, exact=True).click()
-    page.wait_for_timeout(60)
+    page.wait_for_function(DRAWN)
     assert root.get_by_label("draws, as a number").input_value() == "121"
     assert sum(number(row.split("\t")[2]) for row in root.locator("tbody tr").all_inner_texts()) == 121
     for _ in range(111):
         root.get_by_role("button", name="Take one back").press("Enter")
-    page.wait_for_timeout(60)
+    page.wait_for_function(DRAWN)
     assert shown(root) == first
     back = root.get_by_role("button", name="Take one back")
     for _ in range(12):
         back.press("Enter")
-    page.wait_for_timeout(60)
+    page.wait_for_function(DRAWN)
     assert root.get_by_label("draws, as a number").input_value() == "1"
     assert back.get_attribute("aria-disabled") == "true"

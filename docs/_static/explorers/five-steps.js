@@ -40,8 +40,9 @@ export default (root, data) => {
       weights: () => ["weights", "weights = softmax of each row"],
       output: () => ["values", "output = weights × V"],
     };
-    // What each step takes and, last, what it makes.
-    const groups = [["x", "k", "v", "q"], ["q", "k", "raw"], ["raw", "scores"], ["scores", "weights"], ["weights", "v", "output"]];
+    // What each step takes and then makes, and of these the one that is asked about first.
+    const made = ["q", "raw", "scores", "weights", "output"];
+    const groups = [["x", "q", "k", "v"], ["q", "k", "raw"], ["raw", "scores"], ["scores", "weights"], ["weights", "v", "output"]];
     const shown = groups.map((group) => Object.fromEntries(group.map((key) => [key, show(key, ...captions[key]())])));
     const panels = shown.map((group) => h("div", { class: "ag-x-columns" }, ...Object.values(group).map((m) => m.element)));
 
@@ -121,7 +122,7 @@ export default (root, data) => {
           m.update({ values: now[key], rows: labels, columns, names });
         }
       });
-      const main = Object.keys(shown[step]).at(-1);
+      const main = made[step];
       if (at !== step) asked = [main, ...shown[step][main].active];
       at = step;
       if (asked[1] >= tokens.length || asked[2] >= now[asked[0]][0].length) asked = [asked[0], 0, 0];

@@ -201,8 +201,10 @@ export function explorer(root, fields, make) {
   function draw() {
     frame = 0;
     for (const drawer of drawers) drawer(state);
+    root.removeAttribute("data-drawing");
   }
   function schedule() {
+    root.setAttribute("data-drawing", ""); // what is shown is about to change
     if (!frame) frame = requestAnimationFrame(draw);
     clearTimeout(timer);
     timer = setTimeout(settle, SETTLE);
