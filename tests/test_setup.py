@@ -372,7 +372,7 @@ def test_serve_prints_its_address_and_stops_cleanly_on_interrupt(tmp_path):
     first = process.stdout.readline()
     assert re.search(r"http://127\.0\.0\.1:[1-9]\d*/", first)
     process.send_signal(signal.SIGINT)
-    rest, errors = process.communicate(timeout=20)
+    rest, errors = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "Stopped." in rest
     assert "Traceback" not in errors
