@@ -367,12 +367,13 @@ def test_serve_prints_its_address_and_stops_cleanly_on_interrupt(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )
     assert process.stdout is not None
     first = process.stdout.readline()
     assert re.search(r"http://127\.0\.0\.1:[1-9]\d*/", first)
     process.send_signal(signal.SIGINT)
-    rest, errors = process.communicate(timeout=120)
+    rest, errors = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "Stopped." in rest
     assert "Traceback" not in errors
