@@ -53,7 +53,6 @@ extensions = [
     "guide_ext.hosting",
     "guide_ext.mathml",
     "guide_ext.notebooks",
-    "guide_ext.parity",
     "guide_ext.prose",
     "guide_ext.site",
 ]

@@ -28,13 +28,13 @@ class Probe:
     """One library asked one question in one way."""
 
     question: str
-    library: str  # as it is installed: "torch", "x-transformers"
+    package: str  # as it is installed: "torch", "x-transformers"
     call: str  # as a user writes it
     run: Callable[[], str]
 
     @property
     def name(self) -> str:
-        return f"{self.library}: {self.call}"
+        return f"{self.package}: {self.call}"
 
     def __call__(self) -> str:
         with warnings.catch_warnings():
@@ -45,9 +45,9 @@ class Probe:
 PROBES: list[Probe] = []
 
 
-def probe(question: str, library: str, call: str) -> Callable[[Callable[[], str]], Callable[[], str]]:
+def probe(question: str, package: str, call: str) -> Callable[[Callable[[], str]], Callable[[], str]]:
     def add(run: Callable[[], str]) -> Callable[[], str]:
-        PROBES.append(Probe(question, library, call, run))
+        PROBES.append(Probe(question, package, call, run))
         return run
 
     return add
@@ -56,7 +56,7 @@ def probe(question: str, library: str, call: str) -> Callable[[Callable[[], str]
 def of(question: str, libraries: Iterable[str]) -> list[Probe]:
     """The probes of a question, in the order of this file."""
     wanted = set(libraries)
-    return [p for p in PROBES if p.question == question and p.library in wanted]
+    return [p for p in PROBES if p.question == question and p.package in wanted]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -920,14 +920,14 @@ def record(libraries: list[str]) -> str:
     """Run all probes of some libraries; the answers as the rows of ``docs/conventions.toml``."""
     rows = []
     for p in PROBES:
-        if p.library in libraries:
+        if p.package in libraries:
             try:
                 answer = p()
             except Exception as error:  # an option that this version does not have
                 print(f"{p.name}: {type(error).__name__}: {error}", file=sys.stderr)
                 continue
             row = {
-                "question": p.question, "library": p.library, "version": version(p.library), "call": p.call,
+                "question": p.question, "package": p.package, "version": version(p.package), "call": p.call,
                 "answer": answer, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "source": "run",
             }  # fmt: skip
             rows.append("[[row]]\n" + "\n".join(f"{key} = '{value}'" for key, value in row.items()))

@@ -107,7 +107,7 @@ def answers(claim, question, expected):
     """Ask the installed libraries, note their versions, and judge every answer; ``expected`` has one for each probe."""
     found = of(question, INSTALLED)
     assert [p.name for p in found] == list(expected)
-    claim.note(**{name: version(name) for name in dict.fromkeys(p.library for p in found)})
+    claim.note(**{name: version(name) for name in dict.fromkeys(p.package for p in found)})
     for p in found:
         claim.check(p.name, p(), expected=expected[p.name])
 

@@ -118,7 +118,7 @@ def test_it(claim):
 RECORDED = """
 [[row]]
 question = 'two words'
-library = 'jax'
+package = 'jax'
 version = '1.2.3'
 call = 'g(x)'
 answer = 'that'
@@ -178,20 +178,20 @@ def test_every_recorded_answer_is_to_a_question_that_the_page_asks():
 
 def test_recorded_answers_are_what_an_installed_library_of_that_version_says(probes):
     """Nothing to compare in the usual environment, where none of these libraries is; where one is, its answers hold."""
-    known = {(p.question, p.library, p.call): p for p in probes.PROBES}
+    known = {(p.question, p.package, p.call): p for p in probes.PROBES}
     compared = 0
     for row in conventions.load(ROOT / "docs/conventions.toml"):
         if row.source == "run":
-            assert (row.question, row.library, row.call) in known, f"no probe asks {row.library} for {row.call}"
-            if installed(row.library) == row.version:
+            assert (row.question, row.package, row.call) in known, f"no probe asks {row.package} for {row.call}"
+            if installed(row.package) == row.version:
                 compared += 1
-                assert known[row.question, row.library, row.call]() == row.answer
+                assert known[row.question, row.package, row.call]() == row.answer
     print(f"compared {compared} recorded answers")
 
 
-def installed(library):
+def installed(package):
     try:
-        return version(library)
+        return version(package)
     except PackageNotFoundError:
         return None
 
@@ -206,8 +206,8 @@ def probes(monkeypatch):
 
 def test_a_record_can_be_read_back(probes):
     rows = tomllib.loads(probes.record(["attn-guide"]))["row"]
-    assert len(rows) == sum(p.library == "attn-guide" for p in probes.PROBES)
-    assert {"question", "library", "version", "call", "answer", "date", "source"} == set(rows[0])
+    assert len(rows) == sum(p.package == "attn-guide" for p in probes.PROBES)
+    assert {"question", "package", "version", "call", "answer", "date", "source"} == set(rows[0])
 
 
 def test_the_probes_tell_answers_apart(probes):

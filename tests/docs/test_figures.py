@@ -40,7 +40,7 @@ extensions = ["myst_parser", "guide_ext.figures"]
 myst_enable_extensions = ["colon_fence"]
 nitpicky = True
 exclude_patterns = ["gallery/**/*.ipynb", "gallery/**/*.py"]
-sphinx_gallery_conf = figures.gallery_conf(doc_module=("tinypkg",), reference_url={{"tinypkg": None}})
+sphinx_gallery_conf = figures.gallery_conf(doc_module=("tinypkg",))
 guide_figures_package = "tinypkg"
 """
 

@@ -1,9 +1,11 @@
-"""The taxonomy and the timeline as lists of links, made from ``attn_guide.taxonomy``.
+"""What the package holds, as lists of links and a table: made from ``attn_guide.taxonomy``, and by running all of it.
 
 - ``:::{taxonomy-list}`` gives every mechanism, branch by branch: its section, its code, its paper.
 - ``:::{timeline-list}`` gives the systems of the timeline in order, each with the code here that runs it.
 - ``:::{timeline-entry} NAME`` gives one of them: its paper, what was new, and links to its code, its section, its test
   and its figure. The options ``:section:``, ``:test:`` and ``:figure:`` are all needed, and each must exist.
+
+- ``:::{parity-table}`` compares the torch path with the reference, as :mod:`guide_ext.parity` measures it.
 
 What has no code yet says so; ``tests/test_taxonomy.py`` counts what is owed.
 """
@@ -11,6 +13,7 @@ What has no code yet says so; ``tests/test_taxonomy.py`` counts what is owed.
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,7 +41,7 @@ class Catalogue(SphinxDirective):
             self.env.note_dependency(str(source))
         return self.parse_text_to_nodes("\n".join(self.lines()))
 
-    def lines(self) -> list[str]:
+    def lines(self) -> Iterable[str]:
         raise NotImplementedError
 
 
@@ -53,6 +56,16 @@ class TaxonomyList(Catalogue):
                 where = f"{{ref}}`{mechanism.name} <{mechanism.section}>`"
                 lines.append(f"- {where}: {code_link(mechanism)}, from {{cite:t}}`{mechanism.paper}`")
         return lines
+
+
+class ParityTable(Catalogue):
+    """Both paths, number by number."""
+
+    def lines(self) -> Iterator[str]:
+        from . import parity  # and with it torch, which takes longer than the rest of a build that has nothing to do
+
+        self.env.note_dependency(parity.__file__)
+        return parity.table()
 
 
 class TimelineList(Catalogue):
@@ -114,6 +127,7 @@ class TimelineEntry(Catalogue):
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_directive("parity-table", ParityTable)
     app.add_directive("taxonomy-list", TaxonomyList)
     app.add_directive("timeline-entry", TimelineEntry)
     app.add_directive("timeline-list", TimelineList)

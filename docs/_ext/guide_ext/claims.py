@@ -420,6 +420,7 @@ class Ledger:
     def records(self) -> dict[str, dict[str, Any]]:
         return self.merge()
 
+    @freshness.unchanged()
     def stale(self, ids: Iterable[str] | None = None) -> list[str]:
         """The claims, of these or of all, whose test has not passed, or has changed (or what it uses) since it did."""
         records = self.merge()

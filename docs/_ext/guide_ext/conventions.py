@@ -39,7 +39,7 @@ class Row:
     """One answer: which library, called how, in which version, and how it is known."""
 
     question: str
-    library: str
+    package: str
     version: str
     call: str
     answer: str
@@ -77,13 +77,13 @@ def load(path: Path) -> list[Row]:
 
 
 def measured(question: str, record: Mapping[str, Any]) -> list[Row]:
-    """The answers in a claim's record: checks named ``library: call``, and notes with the version of each library."""
+    """The answers in a claim's record: checks named ``package: call``, and notes with the version of each library."""
     rows = []
     for check in record["checks"]:
-        library, separator, call = check["name"].partition(": ")
-        if separator and library in record["notes"]:
-            version = record["notes"][library]
-            rows.append(Row(question, library, version, call, str(check["measured"]), "", "build"))
+        package, separator, call = check["name"].partition(": ")
+        if separator and package in record["notes"]:
+            version = record["notes"][package]
+            rows.append(Row(question, package, version, call, str(check["measured"]), "", "build"))
     return rows
 
 
@@ -110,7 +110,7 @@ class ConventionTable(SphinxDirective):
         lines = ["| Library | Answer | Called as | Run |", "|---|---|---|---|"]
         for row in rows:
             version = row.version.split("+")[0]
-            name = f"{NAMES.get(row.library, row.library)} {version}"
+            name = f"{NAMES.get(row.package, row.package)} {version}"
             lines.append(f"| {name} | {row.answer} | `{row.call}` | {row.known} |")
         return self.parse_text_to_nodes("\n".join(lines))
 

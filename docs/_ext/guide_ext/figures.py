@@ -103,7 +103,6 @@ def gallery_conf(**changes: Any) -> dict[str, Any]:
         "reset_modules": ("guide_ext.figures.reset",),
         "doc_module": ("attn_guide",),
         "backreferences_dir": "api/generated",
-        "reference_url": {"attn_guide": None},
         "abort_on_example_error": False,
         "only_warn_on_example_error": False,
         "capture_repr": (),
@@ -244,6 +243,7 @@ def _drawn(sidecar: Path) -> tuple[Path, Path]:
     return sidecar.with_suffix(".svg"), sidecar.with_name(sidecar.stem + "-dark.svg")
 
 
+@freshness.unchanged()
 def forget_stale(app: Sphinx) -> None:
     """Make sphinx-gallery run again exactly the scripts whose figures are not what they would draw today."""
     _unsaved.clear()
@@ -283,6 +283,7 @@ def _remove_orphans(app: Sphinx, targets: set[Path]) -> None:
                 path.unlink(missing_ok=True)
 
 
+@freshness.unchanged()
 def remember(app: Sphinx) -> None:
     """Note the fingerprints of the scripts that succeeded, and write the index of figures."""
     fingerprints: dict[str, Any] = {}

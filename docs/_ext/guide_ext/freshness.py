@@ -19,6 +19,7 @@ A script may also read other files. A string that is the path of one, seen from 
 ``"benchmarks/results/flash.json"``, makes that file a dependency.
 
 A *fingerprint* is a hash over such a set of files; two builds compare fingerprints to decide what to run again.
+Whoever asks about many scripts or tests at once does so within :func:`unchanged`, and each file is followed once.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, wraps
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "attn_guide"
@@ -44,8 +47,43 @@ __all__ = [
     "fingerprint",
     "function_dependencies",
     "function_source",
+    "unchanged",
     "versions",
 ]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: What was found out within :func:`unchanged`: (function, arguments) -> answer.
+_memory: dict[Any, Any] | None = None
+
+
+@contextmanager
+def unchanged() -> Iterator[None]:
+    """Promise that no file changes within: each is read once, and what it reaches is found out once."""
+    global _memory
+    outer = _memory
+    _memory = {} if outer is None else outer
+    try:
+        yield
+    finally:
+        _memory = outer
+
+
+def _once(function: Callable[P, T]) -> Callable[P, T]:
+    """Remember the answers of a function within :func:`unchanged`."""
+
+    @wraps(function)
+    def ask(*args: P.args, **kwargs: P.kwargs) -> T:
+        if _memory is None:
+            with unchanged():
+                return ask(*args, **kwargs)
+        key = (function, *args)
+        if key not in _memory:
+            _memory[key] = function(*args, **kwargs)
+        return _memory[key]
+
+    return ask
 
 
 def dependencies(script: Path, package: Path = PACKAGE) -> frozenset[Path]:
@@ -121,20 +159,27 @@ def fingerprint(paths: Iterable[Path], extra: str = "") -> str:
     for path in sorted({Path(p).resolve() for p in paths}):
         name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
         digest.update(f"\0{name.as_posix()}\0".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b"missing")
+        digest.update(_content(path))
     return digest.hexdigest()
+
+
+@_once
+def _content(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b"missing"
 
 
 def versions(*distributions: str) -> str:
     """The installed versions of distributions, as text for ``fingerprint(..., extra=...)``."""
 
-    def one(name: str) -> str:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return "absent"
+    return ";".join(f"{name}={_version(name)}" for name in distributions)
 
-    return ";".join(f"{name}={one(name)}" for name in distributions)
+
+@_once
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "absent"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -146,6 +191,7 @@ def _parse(source: str, name: str) -> ast.Module:
     return ast.parse(source, filename=name)
 
 
+@_once
 def _parse_file(path: Path) -> ast.Module:
     return _parse(path.read_text(encoding="utf-8"), str(path))
 
@@ -169,13 +215,47 @@ def _nodes(tree: ast.Module) -> tuple[ast.AST, ...]:
     return tuple(_walk(tree))
 
 
+@_once
+def _reached(path: Path, package: Path) -> frozenset[Path]:
+    """A module and all that it imports, to the end."""
+    found, pending = {path}, [path]
+    while pending:
+        more = _imported(pending.pop(), package) - found
+        found |= more
+        pending += more
+    return frozenset(found)
+
+
+@_once
+def _imported(path: Path, package: Path) -> frozenset[Path]:
+    """The modules that a module uses itself."""
+    inside = path.is_relative_to(package)
+    reach = _Reach(package)
+    reach.follow(_parse_file(path), home=path if inside else None, beside=None if inside else path.parent)
+    return frozenset(reach.entered)
+
+
+@_once
+def _module(base: Path, name: str) -> Path | None:
+    """The submodule or subpackage ``name`` of the package directory ``base``."""
+    if (base / f"{name}.py").is_file():
+        return base / f"{name}.py"
+    if (base / name / "__init__.py").is_file():
+        return base / name
+    return None
+
+
+@_once
+def _modules(package: Path) -> tuple[Path, ...]:
+    return tuple(package.rglob("*.py"))
+
+
 @dataclass
 class _Reach:
-    """Follows names from source into the files of one package."""
+    """Follows the names in a piece of source to the files of one package that hold them."""
 
     package: Path
-    found: set[Path] = field(default_factory=set)
-    visited: set[Path] = field(default_factory=set)
+    entered: set[Path] = field(default_factory=set)
 
     @property
     def top(self) -> str:
@@ -190,8 +270,10 @@ class _Reach:
         """What the trees reach. With ``bindings``, those imports count only where the trees use their names."""
         trees = list(trees)
         module = ast.Module(body=[*(bindings or []), *trees], type_ignores=[])  # type: ignore[list-item]
-        self._follow(module, home=None, beside=beside, lazy=set(map(id, bindings or [])))
-        return frozenset(self.found | self._named(trees))
+        with unchanged():
+            self.follow(module, home=None, beside=beside, lazy=set(map(id, bindings or [])))
+            found = frozenset().union(*(_reached(path, self.package) for path in self.entered))
+        return found | self._named(trees)
 
     def _named(self, trees: Iterable[ast.AST]) -> set[Path]:
         """The files of the repository that the trees name in strings."""
@@ -200,38 +282,21 @@ class _Reach:
         return {path for path in named if path.is_file()}
 
     def everything(self) -> None:
-        self.found.update(self.package.rglob("*.py"))
-
-    def _enter(self, path: Path) -> None:
-        """Add a module and all that it imports."""
-        self.found.add(path)
-        if path in self.visited:
-            return
-        self.visited.add(path)
-        inside = path.is_relative_to(self.package)
-        self._follow(_parse_file(path), home=path if inside else None, beside=None if inside else path.parent)
+        self.entered.update(_modules(self.package))
 
     # -- where a name lives ----------------------------------------------------------------------------------------
-
-    def _module(self, base: Path, name: str) -> Path | None:
-        """The submodule or subpackage ``name`` of the package directory ``base``."""
-        if (base / f"{name}.py").is_file():
-            return base / f"{name}.py"
-        if (base / name / "__init__.py").is_file():
-            return base / name
-        return None
 
     def _locate(self, dotted: list[str], base: Path) -> Path | None:
         """The file (or package directory) of a module path below ``base``."""
         where: Path | None = base
         for part in dotted:
-            where = self._module(where, part) if where is not None and where.is_dir() else None
+            where = _module(where, part) if where is not None and where.is_dir() else None
         return where
 
     def _reach_name(self, where: Path, chain: list[str]) -> None:
         """Follow ``where.chain[0].chain[1]...``, where ``where`` is a module file or a package directory."""
         if where.is_file():
-            self._enter(where)
+            self.entered.add(where)
             return
         if not chain:  # the package as a whole is handed to something
             self._all_of(where)
@@ -241,19 +306,18 @@ class _Reach:
         if source is not None:
             target, remaining = source
             if target == where / "__init__.py":
-                self._enter(target)
+                self.entered.add(target)
             else:
                 self._reach_name(target, remaining + rest)
             return
-        submodule = self._module(where, name)
+        submodule = _module(where, name)
         if submodule is not None:
             self._reach_name(submodule, rest)
             return
         self._all_of(where)
 
     def _all_of(self, where: Path) -> None:
-        for path in where.rglob("*.py"):
-            self._enter(path)
+        self.entered.update(_modules(where))
 
     def _export(self, where: Path, name: str) -> tuple[Path, list[str]] | None:
         """Where a package's ``__init__.py`` gets a name from."""
@@ -266,7 +330,7 @@ class _Reach:
                         if base is None:
                             return None
                         if base == where:  # from . import submodule
-                            submodule = self._module(where, alias.name)
+                            submodule = _module(where, alias.name)
                             return (submodule, []) if submodule else None
                         return base, [alias.name]
             elif isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -294,7 +358,7 @@ class _Reach:
 
     # -- one syntax tree -------------------------------------------------------------------------------------------
 
-    def _follow(self, tree: ast.Module, home: Path | None, beside: Path | None, lazy: set[int] | None = None) -> None:
+    def follow(self, tree: ast.Module, home: Path | None, beside: Path | None, lazy: set[int] | None = None) -> None:
         """Collect what a tree reaches; ``home`` is the tree's own file if it lies in the package."""
         lazy = lazy or set()
         names: dict[str, tuple[Path, list[str]]] = {}  # local name -> (module or package, what of it)
@@ -313,11 +377,11 @@ class _Reach:
                     elif alias.asname:
                         names[alias.asname] = (where, [])
                         if where.is_file() and id(node) not in lazy:
-                            self._enter(where)
+                            self.entered.add(where)
                     else:
                         names[self.top] = (self.package, [])
                         if where.is_file() and id(node) not in lazy:
-                            self._enter(where)
+                            self.entered.add(where)
             elif isinstance(node, ast.ImportFrom):
                 base = self._base(node, home)
                 if base is None:
@@ -337,7 +401,7 @@ class _Reach:
                     names[local] = (base, [alias.name])
                     if id(node) in lazy:
                         continue
-                    submodule = self._module(base, alias.name) if base.is_dir() else None
+                    submodule = _module(base, alias.name) if base.is_dir() else None
                     exported = self._export(base, alias.name) if base.is_dir() else None
                     is_package = submodule is not None and submodule.is_dir() and exported is None
                     if not is_package:  # of a package such as plot, only what is used of it counts
@@ -365,7 +429,7 @@ class _Reach:
                 elif node.id in {"import_module", "__import__"}:
                     self.everything()
             if isinstance(node, ast.Name) and node.id in optional:
-                self._enter(optional[node.id])
+                self.entered.add(optional[node.id])
 
     def _neighbour(
         self,
@@ -387,13 +451,14 @@ class _Reach:
             local = alias.asname or (alias.name if by_name else parts[0])
             optional[local] = path
         else:
-            self._enter(path)
+            self.entered.add(path)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # One function of a file
 
 
+@_once
 def _defined(node: ast.stmt) -> set[str]:
     """The names that a statement of a module's top level defines."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -401,6 +466,7 @@ def _defined(node: ast.stmt) -> set[str]:
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
 
+@_once
 def _mentioned(node: ast.AST) -> set[str]:
     """The names that a node may use: variables, and parameters, since pytest's fixtures come in by name."""
     names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
@@ -411,12 +477,14 @@ def _mentioned(node: ast.AST) -> set[str]:
     return names
 
 
+@_once
 def _is_autouse(node: ast.stmt) -> bool:
     return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(
         "fixture" in (text := ast.unparse(d)) and "autouse=True" in text for d in node.decorator_list
     )
 
 
+@_once
 def _slice(path: Path, function_name: str) -> tuple[list[ast.stmt], list[ast.Import | ast.ImportFrom]]:
     """The statements of a file that a function needs, in order, and all imports of the file's top level."""
     tree = _parse_file(path)

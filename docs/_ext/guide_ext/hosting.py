@@ -31,6 +31,7 @@ from xml.sax.saxutils import escape
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 from . import slim
@@ -97,13 +98,33 @@ def opening(doctree: nodes.document) -> str:
     return ""
 
 
+def _openings(env: BuildEnvironment) -> dict[str, str]:
+    """For each page its first sentences; kept from build to build, since reading a page back takes long."""
+    if not hasattr(env, "guide_openings"):
+        env.guide_openings = {}
+    return env.guide_openings
+
+
+def _note_opening(app: Sphinx, doctree: nodes.document) -> None:
+    _openings(app.env)[app.env.docname] = opening(doctree)
+
+
+def _forget_opening(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
+    _openings(env).pop(docname, None)
+
+
+def _merge_openings(app: Sphinx, env: BuildEnvironment, docnames: Iterable[str], other: BuildEnvironment) -> None:
+    _openings(env).update({name: text for name, text in _openings(other).items() if name in set(docnames)})
+
+
 def _write_llms(app: Sphinx) -> None:
     """The guide in one page of Markdown, in the form that https://llmstxt.org describes."""
     env, base = app.env, app.config.html_baseurl
+    openings = _openings(env)
 
     def line(name: str) -> str:
         file = Path(app.env.doc2path(name)).relative_to(app.srcdir).as_posix()
-        about = opening(env.get_doctree(name))
+        about = openings[name]
         link = f"{base}_sources/{file}{app.config.html_sourcelink_suffix}"
         return f"- [{env.titles[name].astext()}]({link})" + (f": {about}" if about else "")
 
@@ -116,7 +137,7 @@ def _write_llms(app: Sphinx) -> None:
     text = [
         f"# {app.config.project}",
         "",
-        f"> {opening(env.get_doctree(app.config.root_doc))}",
+        f"> {openings[app.config.root_doc]}",
         "",
         "Every number on these pages is computed when they are built, every figure is drawn by the code that it "
         "explains, and every claim is a test that has passed. In the Markdown sources, `{calc}` and `\\calc` hold the "
@@ -412,5 +433,8 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", _tell_card, priority=400)  # before sphinxext.opengraph, at 500
     app.connect("html-page-context", _drop_page_name, priority=900)  # when the theme has added its scripts
+    app.connect("doctree-read", _note_opening)
+    app.connect("env-purge-doc", _forget_opening)
+    app.connect("env-merge-info", _merge_openings)
     app.connect("build-finished", finish, priority=900)  # when everything else is written
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -17,10 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from docutils import nodes
-from sphinx.application import Sphinx
 from sphinx.util import logging
-from sphinx.util.docutils import SphinxDirective
 from torch import Tensor
 
 import attn_guide as ag
@@ -314,31 +311,19 @@ def _worst(found: list[Error]) -> Error:
     return max(found, key=lambda e: e.error / e.bound)
 
 
+def table() -> Iterator[str]:
+    """The lines of the table in Markdown."""
+    names = [str(dtype).removeprefix("torch.") for dtype in DTYPES]
+    yield f"| Mechanism | Mask, options | Backend | {' | '.join(names)} | On a GPU |"
+    yield "|---|---|---|" + "---:|" * len(names) + "---|"
+    for row in rows():
+        if not row.holds:
+            where = f"{row.case.mechanism}, {row.case.mask}"
+            logger.warning("parity: %s: an error beyond its bound", where, type="guide", subtype="parity")
+        cells = [_cell(row.cpu[dtype]) for dtype in DTYPES]
+        gpu = "not run" if row.cuda is None else _cell(_worst(list(row.cuda.values())))
+        yield f"| {row.case.mechanism} | {row.case.mask} | {row.backend} | {' | '.join(cells)} | {gpu} |"
+
+
 def _cell(e: Error) -> str:
     return f"{e.error:.2f} / {e.bound:.3g}".replace(" ", "\u00a0")
-
-
-class ParityTable(SphinxDirective):
-    """The table, measured when the page is read, and again whenever the package or this module has changed."""
-
-    def run(self) -> list[nodes.Node]:
-        for source in (*sorted(Path(ag.__path__[0]).rglob("*.py")), Path(__file__)):
-            self.env.note_dependency(str(source))
-        names = [str(dtype).removeprefix("torch.") for dtype in DTYPES]
-        lines = [
-            f"| Mechanism | Mask, options | Backend | {' | '.join(names)} | On a GPU |",
-            "|---|---|---|" + "---:|" * len(names) + "---|",
-        ]
-        for row in rows():
-            if not row.holds:
-                where = f"{row.case.mechanism}, {row.case.mask}"
-                logger.warning("parity: %s: an error beyond its bound", where, location=self.get_location())
-            cells = [_cell(row.cpu[dtype]) for dtype in DTYPES]
-            gpu = "not run" if row.cuda is None else _cell(_worst(list(row.cuda.values())))
-            lines.append(f"| {row.case.mechanism} | {row.case.mask} | {row.backend} | {' | '.join(cells)} | {gpu} |")
-        return self.parse_text_to_nodes("\n".join(lines))
-
-
-def setup(app: Sphinx) -> dict[str, Any]:
-    app.add_directive("parity-table", ParityTable)
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -17,6 +17,7 @@ import functools
 import hashlib
 import html
 import io
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -32,6 +33,8 @@ THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_the
 SHEET = Path("styles/pydata-sphinx-theme.css")
 ICON_FONTS = Path("vendor/fontawesome/webfonts")
 MATH_FONT = Path("fonts/pagella-math.woff2")
+
+logging.getLogger(subset.__name__).setLevel(logging.WARNING)  # it tells of every table that it cuts down
 
 # --- figures ---------------------------------------------------------------------------------------------------------
 
