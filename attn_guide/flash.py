@@ -208,7 +208,7 @@ def flash_attention(
 
     Notes
     -----
-    Time O(h n m (d_k + d_v)). Beyond the output, memory O(m (d_k + d_v) + block_q block_k) per thread. Heads run
+    Time O(h n m (d_k + d_v)). Beyond the output, memory O((n + m) (d_k + d_v) + block_q block_k) per thread. Heads run
     side by side on as many threads as NumPy's BLAS is set to use.
 
     References
@@ -264,12 +264,43 @@ def attend_heads(
         at, span = task
         limits, tiles_of = open_head(at)
         memory = Memory(call.compute)
-        for rows in cut(span, block_q):
-            q = call.scaled_query(at, rows)
-            out[at][rows], lse[at][rows] = attend_tiles(q, tiles_of(rows), call.d_v, limits, call.softcap, memory)
+        # What is done once for all rows of a span is not done once a block: threads meet between any two steps.
+        q = call.scaled_query(at, slice(span.start, span.stop, span.step))  # (r, d_k)
+        length = np.sqrt(np.einsum("nd,nd->n", q, q))  # (r,)
+        sums = Sums.of_nothing(len(span), call.d_v, call.compute)
+        for start, rows in zip(range(0, len(span), block_q), cut(span, block_q), strict=True):
+            part = slice(start, start + block_q)
+            safe = _safe_without_maximum(length[part], limits, call.softcap)
+            attend_tiles(q[part], tiles_of(rows), sums.rows(part), call.softcap, memory, with_maximum=not safe)
+        where = slice(span.start, span.stop, span.step)
+        out[at][where], lse[at][where] = sums.finish()
 
     parallel(attend_span, _spans(call, block_q, stride))
     return out, lse
+
+
+class Sums(NamedTuple):
+    """What the rows of a span carry along from tile to tile."""
+
+    top: np.ndarray  # (r,) the largest score so far, or 0 where none is looked for; scores are powers of two
+    total: np.ndarray  # (r,) the sum of 2**(score - top)
+    mixed: np.ndarray  # (r, d_v) the same sum, of values
+
+    @classmethod
+    def of_nothing(cls, r: int, d_v: int, dtype: np.dtype) -> Sums:
+        return cls(np.zeros(r, dtype), np.zeros(r, dtype), np.zeros((r, d_v), dtype))
+
+    def rows(self, part: slice) -> Sums:
+        """Return views of some of the rows."""
+        return Sums(self.top[part], self.total[part], self.mixed[part])
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the outputs (r, d_v) and log-sum-exps (r,); a row that has seen nothing is 0 and -inf."""
+        seen = self.total != 0.0
+        lse = np.full_like(self.total, -np.inf)
+        np.log(self.total, out=lse, where=seen)
+        lse += _finite(self.top) * self.top.dtype.type(_LN_2)
+        return np.divide(self.mixed, np.where(seen, self.total, 1.0)[:, None], out=self.mixed), lse
 
 
 class Memory:
@@ -288,16 +319,16 @@ class Memory:
 
 
 def attend_tiles(
-    q: np.ndarray, tiles: Iterable[Tile], d_v: int, limits: Limits, softcap: float | None, memory: Memory
-) -> tuple[np.ndarray, np.ndarray]:
-    """Attend the rows of ``q`` to a stream of tiles; return their outputs (r, d_v) and log-sum-exps (r,).
+    q: np.ndarray, tiles: Iterable[Tile], sums: Sums, softcap: float | None, memory: Memory, *, with_maximum: bool
+) -> None:
+    """Let the rows of ``q`` attend to a stream of tiles, which are added to ``sums``.
 
     ``q`` (r, d_k) comes multiplied by ``scale * log2 e``, so that scores are powers of two: ``exp2`` is the
-    cheapest exponential. ``limits`` allows for leaving out the maximum where no score can overflow.
+    cheapest exponential. The maximum may be left out where no score can overflow.
     """
-    with_maximum = not _safe_without_maximum(q, limits, softcap)
-    top = np.full(len(q), -np.inf, q.dtype) if with_maximum else np.zeros(len(q), q.dtype)  # (r,)
-    total, mixed = np.zeros(len(q), q.dtype), np.zeros((len(q), d_v), q.dtype)  # (r,), (r, d_v)
+    top, total, mixed = sums
+    if with_maximum:
+        top.fill(-np.inf)
     for tile in tiles:
         scratch, ones = memory.take(len(q), len(tile.value))
         s = _biased(_capped_scores(q, tile, softcap, scratch), tile)  # (r, c)
@@ -310,18 +341,13 @@ def attend_tiles(
             rescale = np.exp2(top - shift)
             total *= rescale
             mixed *= rescale[:, None]
-            top = new_top
+            top[:] = new_top
         p = np.exp2(s, out=s)
         if tile.allowed is not None and not with_maximum:
             edge = tile.edge(p)
             edge *= tile.allowed
         total += p @ ones
         mixed += p @ tile.value
-    seen = total != 0.0
-    mixed /= np.where(seen, total, 1.0)[:, None]
-    lse = np.full(len(q), -np.inf, q.dtype)
-    np.log(total, out=lse, where=seen)
-    return mixed, lse + _finite(top) * q.dtype.type(_LN_2)
 
 
 def _capped_scores(q: np.ndarray, tile: Tile, softcap: float | None, out: np.ndarray | None = None) -> np.ndarray:
@@ -347,16 +373,15 @@ def _finite(top: np.ndarray) -> np.ndarray:
     return np.where(top == -np.inf, top.dtype.type(0.0), top)
 
 
-def _safe_without_maximum(q: np.ndarray, limits: Limits, softcap: float | None) -> bool:
-    """Say whether every score is so near zero that its power of two can be summed as it is.
+def _safe_without_maximum(length: np.ndarray, limits: Limits, softcap: float | None) -> bool:
+    """Say whether every score of queries of this ``length`` (r,) is so near zero that 2**score can be summed as it is.
 
     By Cauchy and Schwarz no score exceeds the longest query times the longest key. With p between 2**-32 and
     2**32, and values neither huge nor tiny, neither a sum nor a product leaves the range of float32. Then the
     two passes that find and subtract the maximum, a sixth of the time of a tile, change nothing. A NaN fails
     the comparison and takes the careful path.
     """
-    longest = float(np.sqrt(np.max(np.einsum("nd,nd->n", q, q), initial=0.0)))
-    bound = longest * limits.longest_key
+    bound = float(length.max(initial=0.0)) * limits.longest_key
     if softcap is not None:
         bound = min(bound, softcap * _LOG2_E)
     return bound <= 32.0 and limits.plain_values

@@ -148,7 +148,7 @@ FAULTS = (
         "flash", "last visible tile dropped", "if tile.keys.start >= rows.stop:", "if tile.keys.start >= rows.start:"
     ),
     Fault("flash", "wrong key/value head", "at[-1] // self.group)", "at[-1] % self.group)"),
-    Fault("flash", "log-sum without the maximum", "lse + _finite(top)", "lse + 0 * _finite(top)"),
+    Fault("flash", "log-sum without the maximum", "lse += _finite(self.top)", "lse += 0 * _finite(self.top)"),
     Fault("flash", "backward without the row term", "grad_out @ tile.value.T - delta", "grad_out @ tile.value.T"),
     Fault(
         "flash",
