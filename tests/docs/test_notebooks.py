@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from guide_ext import notebooks
 from guide_ext.figures import NOTEBOOK_END
+from small_guide import Project
 
-from conftest import Project
 from tools import notebooks as runner
 
 PAGE = """\

@@ -5,22 +5,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from guide_ext.hosting import MOVED
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
+from reading import ROOT, Trouble, build
 
 from tools.browser import HOW, find_chromium
 from tools.serve import make_server
 
-ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "_build"
 FLAGS = [
     "--headless",
@@ -32,16 +29,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-
-
-def build(source: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run sphinx as the Makefile does; the tests' own environment does not reach the checks that the build runs."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV_"))}
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-c", ".", "-d", f"{out}/doctrees", *options]
-    return subprocess.run(
-        [*command, "-b", "html", str(source), f"{out}/html"],
-        cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-    )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -91,35 +78,6 @@ def browser() -> Iterator[Browser]:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(HOW)
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=path, args=FLAGS)
-
-
-@dataclass
-class Trouble:
-    """What a page does that no page may do: it accuses itself through its console and its requests."""
-
-    host: str
-    found: list[str] = field(default_factory=list)
-
-    def watch(self, page: Page) -> None:
-        page.on("pageerror", lambda error: self.found.append(f"script error: {error}"))
-        page.on("console", lambda m: self.found.append(f"console: {m.text}") if m.type == "error" else None)
-        page.on("request", self._request)
-        page.on("requestfailed", self._failed)
-        page.on("response", lambda r: self.found.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
-
-    def _request(self, request: Request) -> None:
-        place = urlsplit(request.url)
-        if place.scheme not in ("data", "blob") and place.netloc != self.host:
-            self.found.append(f"asks another host: {request.url}")
-
-    def _failed(self, request: Request) -> None:
-        # A page that is left while something still loads gives it up; that is no fault of either.
-        if "ERR_ABORTED" not in (request.failure or ""):
-            self.found.append(f"failed: {request.url} ({request.failure})")
-
-    def take(self) -> list[str]:
-        found, self.found = self.found, []
-        return found
 
 
 @pytest.fixture

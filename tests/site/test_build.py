@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from reading import build
 
 import attn_guide
-from conftest import build
 
 ROOT = Path(__file__).resolve().parents[2]
 # Our configuration, without the parts that belong to this site alone: its gallery and its claims.

@@ -19,9 +19,9 @@ from urllib.parse import unquote, urljoin, urlsplit
 import pytest
 from guide_ext import hosting
 from playwright.sync_api import Browser, Page, expect
+from reading import ROOT, Trouble
 
 import attn_guide
-from conftest import ROOT, Trouble
 from tools.serve import make_server
 
 MADE_BY_SPHINX = {"404.html", "search.html", "genindex.html", "py-modindex.html"}

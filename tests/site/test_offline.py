@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from reading import ROOT, Trouble
 
-from conftest import ROOT, Trouble
 from tools import book, bundle, notebooks
 
 CHAPTERS = sorted(path.stem for path in (ROOT / "docs" / "chapters").glob("*.md"))

@@ -8,8 +8,7 @@ from urllib.parse import urlsplit
 import axe_playwright_python
 import pytest
 from playwright.sync_api import Browser, Page
-
-from conftest import Trouble
+from reading import Trouble
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 780}
@@ -19,8 +18,10 @@ WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 780}
 COLOURS = ["color-contrast", "link-in-text-block"]
 ALL_BUT_COLOURS = {rule: {"enabled": False} for rule in COLOURS}
 
-# The pages of source code hold thousands of coloured words. Their colours are those of the code on every other page.
-LEFT_OUT = {"exclude": ["div.highlight pre"]}
+# The pages made from code hold thousands of coloured words, and beside them what stands beside every page. The colours of
+# both are those of the pages that people write.
+MADE_FROM_CODE = ("_modules/", "api/generated/", "gallery/")
+LEFT_OUT = {"exclude": ["div.highlight pre", ".bd-sidebar-primary", ".bd-header", ".bd-footer"]}
 
 SHARES = 4  # so that a failure names itself early
 
@@ -111,7 +112,7 @@ def test_every_page(browser: Browser, address: str, pages: list[str], trouble: T
         page.goto(f"/{path}", wait_until="load")
         page.evaluate("document.fonts.ready.then(() => {})")
         page.evaluate(AXE)
-        part = LEFT_OUT if path.startswith("_modules/") else None
+        part = LEFT_OUT if path.startswith(MADE_FROM_CODE) else None
         found = look(page, "narrow, light", {"rules": ALL_BUT_COLOURS}, part)
         page.evaluate(SET_THEME, "dark")
         found += look(page, "narrow, dark", {"runOnly": []}, part)
