@@ -28,7 +28,7 @@ fi >&2
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test html env browser doctest gallery notebooks bundle epub pdf linkcheck lint models bench gpu package-test audit new-mechanism mutation lock clean distclean
+.PHONY: help serve test html env browser doctest gallery figures notebooks bundle epub pdf linkcheck lint models bench gpu package-test audit new-mechanism mutation lock clean distclean
 
 help: ## List the targets
 	@echo "Usage: make TARGET [PORT=8000] [PYTHON=python3.12]"; echo
@@ -58,6 +58,9 @@ doctest: env ## Run the examples of the prose, the README and the docstrings
 
 gallery: env ## Run every gallery script by itself, outside Sphinx; nothing is cached, nothing is saved
 	@$(PY) -m tools.gallery
+
+figures: html browser ## Compare the figures with how they were accepted to look; ACCEPT=1 accepts them as they are now
+	@$(PY) -m tools.figures $(if $(ACCEPT),--accept)
 
 notebooks: html ## Build the chapters as notebooks and run them as a reader would who downloaded them
 	@$(PY) -m tools.notebooks $(BUILD)/html/chapters
