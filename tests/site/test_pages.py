@@ -18,8 +18,8 @@ WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 780}
 COLOURS = ["color-contrast", "link-in-text-block"]
 ALL_BUT_COLOURS = {rule: {"enabled": False} for rule in COLOURS}
 
-# The pages made from code hold thousands of coloured words, and beside them what stands beside every page. The colours of
-# both are those of the pages that people write.
+# The pages made from code hold thousands of coloured words, and beside them what stands beside every page. The colours
+# of both are those of the pages that people write.
 MADE_FROM_CODE = ("_modules/", "api/generated/", "gallery/")
 LEFT_OUT = {"exclude": ["div.highlight pre", ".bd-sidebar-primary", ".bd-header", ".bd-footer"]}
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import inf
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
