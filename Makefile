@@ -28,7 +28,7 @@ fi >&2
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test html env browser doctest gallery figures notebooks bundle epub pdf linkcheck lint models bench gpu package-test audit new-mechanism mutation lock clean distclean
+.PHONY: help serve test html env browser doctest gallery figures notebooks bundle epub pdf linkcheck lint models bench gpu package-test audit new-mechanism mutation fuzz lock clean distclean
 
 help: ## List the targets
 	@echo "Usage: make TARGET [PORT=8000] [PYTHON=python3.12]"; echo
@@ -103,6 +103,10 @@ new-mechanism: env ## Lay out the files of a new mechanism: NAME=delayed CHAPTER
 
 mutation: env ## Plant faults in the package and see that the tests catch every one (minutes)
 	$(PY) -m tools.mutate
+
+fuzz: env ## Throw arbitrary input at functions, command lines and checkpoints: FUZZ_SECONDS=60 for each
+	$(PY) -m pip install -q --only-binary :all: atheris || echo "atheris has no build for this Python or system"
+	$(PY) -m tools.fuzz
 
 lock: ## Refresh the pinned releases in constraints.txt (needs Python 3.11, the oldest supported)
 	@$(call first-python,$(or $(PYTHON),python3.11)); "$$python" tools/lock.py

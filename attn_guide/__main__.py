@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__, _pool, flash, masks, measure, taxonomy
+from ._terminal import leave_with
 from .core import scaled_dot_product_attention
 
 PROGRAM = "python -m attn_guide"
@@ -224,4 +225,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave_with(main)

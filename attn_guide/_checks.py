@@ -71,11 +71,19 @@ def as_condition(name: str, where: Any, shape: tuple[int, ...]) -> np.ndarray:
         raise ValueError(f"{name} has shape {array.shape}; wanted one that broadcasts to {shape}") from None
 
 
+def _as_float(x: Any) -> float:
+    """Return ``x`` as a float; an integer that no float can hold counts as infinite."""
+    try:
+        return float(x)
+    except OverflowError:
+        return float("inf") if x > 0 else float("-inf")
+
+
 def check_probability(name: str, p: float) -> float:
     """Return ``p`` as a float in [0, 1] or raise."""
     if isinstance(p, bool) or not isinstance(p, (int, float, np.number)):
         raise TypeError(f"{name} is {p!r} of type {type(p).__name__}; wanted a number in [0, 1]")
-    if not 0.0 <= float(p) <= 1.0:  # also refuses NaN
+    if not 0.0 <= _as_float(p) <= 1.0:  # also refuses NaN
         raise ValueError(f"{name} is {p!r}; wanted a number in [0, 1]")
     return float(p)
 
@@ -84,7 +92,7 @@ def check_positive(name: str, x: float) -> float:
     """Return ``x`` as a finite float above zero or raise."""
     if isinstance(x, bool) or not isinstance(x, (int, float, np.number)):
         raise TypeError(f"{name} is {x!r} of type {type(x).__name__}; wanted a positive number")
-    if not (0.0 < float(x) < float("inf")):
+    if not (0.0 < _as_float(x) < float("inf")):
         raise ValueError(f"{name} is {x!r}; wanted a finite number above 0")
     return float(x)
 
@@ -93,9 +101,27 @@ def check_finite(name: str, x: float) -> float:
     """Return ``x`` as a finite float or raise."""
     if isinstance(x, bool) or not isinstance(x, (int, float, np.number)):
         raise TypeError(f"{name} is {x!r} of type {type(x).__name__}; wanted a finite number")
-    if not np.isfinite(float(x)):
+    if not np.isfinite(_as_float(x)):
         raise ValueError(f"{name} is {x!r}; wanted a finite number")
     return float(x)
+
+
+def check_function(name: str, function: Any, arguments: str) -> None:
+    """Raise unless ``function`` is None or can be called; ``arguments`` spells what it is called with."""
+    if function is not None and not callable(function):
+        raise TypeError(
+            f"{name} is {function!r} of type {type(function).__name__}; wanted a function {name}({arguments})"
+        )
+
+
+def check_softcap(softcap: float | None, limits: Any) -> float | None:
+    """Return ``softcap`` within the ``limits`` (a finfo) of the type to compute in, or None where it bounds nothing."""
+    if softcap is None:
+        return None
+    cap = check_positive("softcap", softcap)
+    if cap > limits.max / 2:  # half, since tiled attention measures scores in powers of two
+        return None
+    return max(cap, float(limits.tiny))
 
 
 def check_integer(name: str, x: int, least: int = 0) -> int:

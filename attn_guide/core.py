@@ -23,10 +23,12 @@ from ._checks import (
     check_attention_inputs,
     check_axis,
     check_finite,
+    check_function,
     check_ndim,
     check_positive,
     check_probability,
     check_rng,
+    check_softcap,
     compute_dtype,
 )
 from ._pool import parallel
@@ -221,7 +223,7 @@ def softmax_backward(grad: Any, weights: Any, axis: int = -1, *, temperature: fl
     dtype, compute = w.dtype, compute_dtype(w)
     g, w = g.astype(compute, copy=False), w.astype(compute, copy=False)
     ds = w * (g - (g * w).sum(axis=axis, keepdims=True))
-    ds /= check_positive("temperature", temperature)
+    _divide(ds, check_positive("temperature", temperature))
     return ds.astype(dtype, copy=False)
 
 
@@ -275,7 +277,7 @@ def softmax_jacobian(weights: Any, *, temperature: float = 1.0) -> np.ndarray:
     check_ndim("weights", w, 1, "(..., m)")
     dtype, w = w.dtype, w.astype(compute_dtype(w), copy=False)
     jacobian = np.eye(w.shape[-1], dtype=w.dtype) * w[..., None, :] - w[..., :, None] * w[..., None, :]
-    jacobian /= check_positive("temperature", temperature)
+    _divide(jacobian, check_positive("temperature", temperature))
     return jacobian.astype(dtype, copy=False)
 
 
@@ -345,9 +347,16 @@ def _shifted_exp(z: np.ndarray, axis: int = -1, temperature: float = 1.0) -> tup
     with np.errstate(over="ignore", under="ignore"):  # -1e308 - 1e308 is -inf here, and exp(-1000) is 0: right
         z -= _finite_max(z, axis)
         if temperature != 1.0:
-            z /= temperature
+            _divide(z, temperature)
         np.exp(z, out=z)
     return z, z.sum(axis=axis, keepdims=True)
+
+
+def _divide(z: np.ndarray, divisor: float) -> None:
+    """Divide ``z`` in place; in float64 where the dtype of ``z`` would round the divisor to 0, or to infinity."""
+    limits = np.finfo(z.dtype)
+    fits = limits.tiny <= divisor <= limits.max
+    np.divide(z, divisor, out=z, dtype=None if fits else np.float64, casting="same_kind")
 
 
 def _finite_max(z: np.ndarray, axis: int) -> np.ndarray:
@@ -833,6 +842,8 @@ def _prepare(
     softcap: float | None,
 ) -> _Problem:
     """Check the arguments of an attention call and line its arrays up."""
+    check_function("mask_mod", mask_mod, "b, h, q_idx, kv_idx")
+    check_function("score_mod", score_mod, "score, b, h, q_idx, kv_idx")
     q, k, v = check_attention_inputs(query, key, value, enable_gqa=enable_gqa)
     dtype, compute = q.dtype, compute_dtype(q)
     n, m, h_kv = q.shape[-2], k.shape[-2], k.shape[-3] if enable_gqa else 1
@@ -874,7 +885,7 @@ def _prepare(
         allowed=None if allowed is None else spread(allowed),
         is_causal=bool(is_causal),
         scale=1.0 / sqrt(q.shape[-1]) if scale is None else check_finite("scale", scale),
-        softcap=None if softcap is None else check_positive("softcap", softcap),
+        softcap=check_softcap(softcap, np.finfo(compute)),
         score_mod=score_mod,
         shape=shape,
         dtype=dtype,

@@ -19,9 +19,10 @@ from ._checks import (
     as_mask,
     check_attention_inputs,
     check_finite,
+    check_function,
     check_integer,
     check_ndim,
-    check_positive,
+    check_softcap,
     compute_dtype,
 )
 from ._pool import num_threads, parallel
@@ -744,6 +745,7 @@ def prepare(
     enable_gqa: bool = False,
     softcap: float | None = None,
 ) -> Call:
+    check_function("mask_mod", mask_mod, "b, h, q_idx, kv_idx")
     q, k, v = check_attention_inputs(query, key, value, enable_gqa=enable_gqa)
     split = -3 if enable_gqa else -2
     lead = np.broadcast_shapes(*(x.shape[:split] for x in (q, k, v)))
@@ -762,7 +764,7 @@ def prepare(
         lead,
         q.shape[-3] // k.shape[-3] if enable_gqa else 1,
         1.0 / sqrt(q.shape[-1]) if scale is None else check_finite("scale", scale),
-        None if softcap is None else check_positive("softcap", softcap),
+        check_softcap(softcap, np.finfo(compute)),
         bias,
         allowed,
         mask_mod,

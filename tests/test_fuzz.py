@@ -61,7 +61,7 @@ def test_a_broken_softmax_is_noticed(monkeypatch: pytest.MonkeyPatch, broken: Ca
 
 
 def test_tiled_attention_that_differs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = bytes([3, 3, 2, 2, 1, 0, 0, 0, 0, *range(20)])
+    data = bytes([3, 3, 2, 2, 1])  # the rest are zeros, the usual arguments
     fuzz.attention(data)
     right = ag.flash_attention
     monkeypatch.setattr(ag, "flash_attention", lambda *a, **o: right(*a, **o) + 1)
@@ -120,6 +120,14 @@ def test_a_number_beyond_all_floats_is_refused_as_others_are(number: int) -> Non
     ):
         with pytest.raises(ValueError, match="wanted"):
             call()
+
+
+@pytest.mark.parametrize("attend", [ag.scaled_dot_product_attention, ag.flash_attention])
+def test_a_predicate_that_cannot_be_called_is_named_even_with_nothing_to_compute(attend: Callable[..., Any]) -> None:
+    for n in (0, 2):
+        x = np.ones((n, 2))
+        with pytest.raises(TypeError, match=r"mask_mod is 'no' of type str; wanted a function mask_mod\(b, h, "):
+            attend(x, x, x, mask_mod="no")
 
 
 @pytest.fixture

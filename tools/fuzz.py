@@ -1,15 +1,16 @@
-"""Throw arbitrary input at the package and see that it answers or says what is wrong: ``python -m tools.fuzz``.
+"""Throw arbitrary input at the package: it answers, or says what is wrong. ``python -m tools.fuzz``.
 
     python -m tools.fuzz                     each target for FUZZ_SECONDS (60 unless set), with atheris
     python -m tools.fuzz softmax draw        these targets
-    python -m tools.fuzz softmax crash-1234  what a run has kept, once
+    python -m tools.fuzz softmax crash-1234  once, with input that a run has kept
 
-A target takes bytes, decodes them into arguments, and raises where the package breaks its word: an exception that is not
-documented, weights that do not sum to one, NaN from finite numbers, a command line that ends in a traceback. Atheris
-changes the bytes so that they reach ever more lines of the package; ``tests/test_fuzz.py`` gives the same targets to
-hypothesis, a few dozen inputs each.
+A target takes bytes, decodes them into arguments, and raises where the package breaks its word: an exception that is
+not documented, weights that do not sum to one, NaN from finite numbers, a command line that ends in a traceback.
+Atheris changes the bytes so that they reach ever more lines of the package; ``tests/test_fuzz.py`` gives the same
+targets to hypothesis, a few dozen inputs each, and is run with more of them where atheris cannot be installed.
 
-Each target runs in a process of its own. Input that breaks it is kept in ``_build/fuzz/TARGET`` and named.
+Each target runs in a process of its own. Input that breaks it is kept in ``_build/fuzz/TARGET`` and named; what reached
+new lines is kept beside it, and the next run starts from there.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,7 +92,8 @@ def _answer(function: Callable[..., T], *arguments: Any, **options: Any) -> T | 
         try:
             return function(*arguments, **options)
         except DOCUMENTED as error:
-            assert str(error), f"{function.__name__} raises {type(error).__name__} and says nothing"
+            if not str(error):
+                raise AssertionError(f"{function.__name__} raises {type(error).__name__} and says nothing") from error
             return None
 
 
@@ -120,6 +124,11 @@ def softmax(data: bytes) -> None:
         _are_weights(weights, axis)
 
 
+def gives_numbers(*_: Any) -> int:
+    """A predicate that is none."""
+    return 3
+
+
 def attention(data: bytes) -> None:
     """Dense and tiled attention: both answer alike, or both refuse."""
     source = Bytes(data)
@@ -143,7 +152,7 @@ def attention(data: bytes) -> None:
         "enable_gqa": source.flag(),
         "softcap": source.mostly(None, (2.0, *ODD_NUMBERS)),
         "mask_mod": source.mostly(
-            None, (ag.causal, ag.sliding_window(1, 0), ~ag.causal, ag.causal_lower_right(n, m), lambda *_: 3,
+            None, (ag.causal, ag.sliding_window(1, 0), ~ag.causal, ag.causal_lower_right(n, m), gives_numbers,
                    lambda b, h, q, k: q >= k, "no")
         ),
     }  # fmt: skip
@@ -151,7 +160,9 @@ def attention(data: bytes) -> None:
     dense = _answer(ag.scaled_dot_product_attention, query, key, value, **options, return_weights=True)
     tiled = _answer(ag.flash_attention, query, key, value, **options, **blocks)
     if dense is None:
-        assert tiled is None, "dense attention refuses what tiled attention takes"
+        # Tiled attention asks a predicate only where cells are left to decide, and may never see that it gives numbers.
+        numbers = options["mask_mod"] is gives_numbers
+        assert tiled is None or numbers, "dense attention refuses what tiled attention takes"
         return
     assert tiled is not None or blocks != {"block_q": None, "block_k": None}, "tiled attention alone refuses"
     out, weights = dense
@@ -314,12 +325,29 @@ def small_recipe() -> Any:
             return ((self.model(x) - x) ** 2).mean()
 
         def evaluate(self) -> dict[str, float]:
-            return {"slope": float(self.model.weight[0, 0].detach())}
+            return {"slope": float(next(self.model.parameters()).detach()[0, 0])}
 
     return Recipe("line", "A line.", lambda settings, seed: Line(), {"steps": 2, "lr": 0.1})
 
 
-_VALUES = (None, -1, 0, 1, 2**70, 1.5, "", "x", [], {}, [[1]], True, {"step": 0}, [{"step": 0}], [{}], "0" * 64)
+_VALUES: tuple[Any, ...] = (
+    None,
+    -1,
+    0,
+    1,
+    2**70,
+    1.5,
+    "",
+    "x",
+    [],
+    {},
+    [[1]],
+    True,
+    {"step": 0},
+    [{"step": 0}],
+    [{}],
+    "0" * 64,
+)
 
 
 def changed_checkpoint(raw: bytes, source: Bytes) -> bytes:
@@ -349,27 +377,37 @@ def changed_checkpoint(raw: bytes, source: Bytes) -> bytes:
     return b"\n".join([magic, json.dumps(manifest).encode(), payload])
 
 
+@cache
+def small_checkpoint() -> tuple[str, bytes]:
+    """The name and the bytes of a whole checkpoint."""
+    from attn_guide.models import fit
+
+    with tempfile.TemporaryDirectory() as folder:
+        fit(small_recipe(), folder=folder, progress=None)
+        path = next(Path(folder).glob("*.ckpt"))
+        return path.name, path.read_bytes()
+
+
 def checkpoint(data: bytes) -> None:
     """``read_checkpoint`` and ``fit`` on a checkpoint that was changed: both use it, or refuse it and say why."""
     from attn_guide.models import CheckpointError, fit, read_checkpoint
 
+    def used_or_refused(use: Callable[[], T]) -> T | None:
+        try:
+            return use()
+        except CheckpointError as error:
+            if str(path) not in str(error):
+                raise AssertionError("the file is not named") from error
+            return None
+
     recipe = small_recipe()
     with tempfile.TemporaryDirectory() as folder:
-        fit(recipe, folder=folder, progress=None)
-        path = next(Path(folder).glob("*.ckpt"))
-        path.write_bytes(changed_checkpoint(path.read_bytes(), Bytes(data)))
-        try:
-            manifest, tensors = read_checkpoint(path)
-        except CheckpointError as error:
-            assert str(path) in str(error)
-        else:
-            assert isinstance(manifest, dict)
-            assert isinstance(tensors, dict)
-        try:
-            trained = fit(recipe, folder=folder, progress=None)
-        except CheckpointError as error:
-            assert str(path) in str(error)
-        else:
+        name, whole = small_checkpoint()
+        path = Path(folder) / name
+        path.write_bytes(changed_checkpoint(whole, Bytes(data)))
+        if (read := used_or_refused(lambda: read_checkpoint(path))) is not None:
+            assert all(isinstance(part, dict) for part in read)
+        if (trained := used_or_refused(lambda: fit(recipe, folder=folder, progress=None))) is not None:
             assert trained.loss.shape == (2,)
 
 
@@ -382,3 +420,52 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "models-command-line": models_command_line,
     "exercises-command-line": exercises_command_line,
 }
+
+#: Atheris follows the lines of what is imported under its eyes, so a process starts with it.
+_CHILD = """
+import sys, atheris
+with atheris.instrument_imports(include=["attn_guide"]):
+    from tools import fuzz
+atheris.Setup(sys.argv, fuzz.TARGETS[sys.argv.pop(1)])
+atheris.Fuzz()
+"""
+
+
+def run_with_atheris(target: str, seconds: int) -> bool:
+    """Fuzz one target for so long; say whether nothing broke it."""
+    corpus = FOLDER / target / "corpus"
+    corpus.mkdir(parents=True, exist_ok=True)
+    child = [sys.executable, "-c", _CHILD, target, str(corpus), f"-max_total_time={seconds}", "-max_len=200",
+             f"-artifact_prefix={FOLDER / target}{os.sep}", "-print_final_stats=1", "-verbosity=0"]  # fmt: skip
+    found = subprocess.run(child, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
+    counts = re.findall(r"stat::number_of_executed_units:\s*(\d+)", found.stderr)
+    print(f"{target}: {counts[-1] if counts else 'an unknown number of'} inputs in {seconds} s", flush=True)
+    if found.returncode:
+        print(found.stderr[-4000:], file=sys.stderr)
+        print(f"  Once more: python -m tools.fuzz {target} FILE, with a FILE of {FOLDER / target}", file=sys.stderr)
+    return found.returncode == 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the targets named, or all; the exit status is 1 where one was broken."""
+    words = list(arguments)
+    if len(words) == 2 and words[0] in TARGETS and words[1] not in TARGETS:
+        TARGETS[words[0]](Path(words[1]).read_bytes())
+        print(f"{words[0]}: nothing found with {words[1]}")
+        return 0
+    if unknown := [word for word in words if word not in TARGETS]:
+        print(f"error: no target {unknown[0]!r}; wanted some of {', '.join(TARGETS)}", file=sys.stderr)
+        return 2
+    targets = words or list(TARGETS)
+    seconds = int(os.environ.get("FUZZ_SECONDS", "60"))
+    if find_spec("atheris") is None:
+        print("atheris is not installed; hypothesis makes the inputs, which takes no account of the lines they reach")
+        chosen = " or ".join(f"finds_nothing[{target}]" for target in targets)
+        test = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_fuzz.py", "-k", chosen]
+        return subprocess.run(test, cwd=ROOT, env=os.environ | {"FUZZ_EXAMPLES": "3000"}, check=False).returncode
+    broken = [target for target in targets if not run_with_atheris(target, seconds)]
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

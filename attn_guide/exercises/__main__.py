@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from .._terminal import leave_with
 from . import Exercise, check, exercises, find
 from ._registry import CHAPTERS, SECONDS
 
@@ -116,4 +117,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave_with(main)

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 
+from .._terminal import leave_with
 from . import registry
 from .train import CheckpointError, Trained, cache_folder, fit
 
@@ -87,7 +88,9 @@ def main(arguments: list[str] | None = None) -> int:
                 total += trained.seconds
                 print(_row(trained), flush=True)
             print(f"{len(recipes)} models, {total:.0f} s of training")
-    except (ValueError, CheckpointError, ModuleNotFoundError) as error:
+    except BrokenPipeError:
+        raise
+    except (ValueError, CheckpointError, ModuleNotFoundError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         if isinstance(error, CheckpointError):
             print("  Train it again: python -m attn_guide.models train NAME --fresh", file=sys.stderr)
@@ -99,4 +102,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave_with(main)

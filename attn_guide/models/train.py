@@ -14,7 +14,6 @@ import io
 import json
 import math
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -270,7 +269,7 @@ def read_checkpoint(path: str | os.PathLike[str], *, key: str | None = None) -> 
     try:
         manifest = json.loads(head)
         wanted, checksum = manifest["bytes"], manifest["sha256"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(f"{path}: its description is damaged") from None
     if len(payload) != wanted:
         raise CheckpointError(f"{path}: holds {len(payload)} bytes of tensors; wanted {wanted}: it was cut short")
@@ -281,9 +280,28 @@ def read_checkpoint(path: str | os.PathLike[str], *, key: str | None = None) -> 
             f"{path}: made from other code, data or settings (hash {manifest.get('key')}; wanted {key})"
         )
     try:
-        return manifest, torch.load(io.BytesIO(payload), weights_only=True)
-    except pickle.UnpicklingError:
-        raise CheckpointError(f"{path}: holds something other than tensors, which is not loaded") from None
+        tensors = torch.load(io.BytesIO(payload), weights_only=True)
+    except Exception:  # of whatever kind: the archive, the pickle and the tensors each complain in their own way
+        tensors = None
+    if not isinstance(tensors, dict):
+        raise CheckpointError(f"{path}: holds something other than tensors, which is not loaded")
+    return manifest, tensors
+
+
+def _is_record(found: Any) -> bool:
+    """Say whether this is what a training measures: numbers by name."""
+    return isinstance(found, dict) and all(type(x) in (int, float) for x in found.values())
+
+
+def _describes(manifest: dict[str, Any], steps: int) -> bool:
+    """Say whether a manifest describes a training of so many steps: a checksum that fits proves no sense."""
+    step, history = manifest.get("step"), manifest.get("history")
+    if manifest.get("steps") != steps or type(step) is not int or not 0 < step <= steps:
+        return False
+    if not isinstance(history, list) or not history or not all(map(_is_record, history)):
+        return False
+    same = all("step" in row and row.keys() == history[0].keys() for row in history)
+    return same and _is_record(manifest.get("results")) and type(manifest.get("seconds")) in (int, float)
 
 
 class _Progress:
@@ -443,12 +461,17 @@ def _train(recipe: Recipe, seed: int, experiment: Experiment, key: str, path: Pa
     }  # fmt: skip
     if path.exists():
         manifest, tensors = read_checkpoint(path, key=key)
-        model.load_state_dict(tensors["model"])
-        loss_of = tensors["loss"]
-        if not manifest["results"]:
-            optimiser.load_state_dict(tensors["optimiser"])
-            generator.set_state(tensors["generator"])
-            torch.set_rng_state(tensors["global_generator"])
+        if not _describes(manifest, steps):
+            raise CheckpointError(f"{path}: its description is damaged")
+        try:
+            model.load_state_dict(tensors["model"])
+            loss_of.copy_(tensors["loss"].reshape(steps))
+            if not manifest["results"]:
+                optimiser.load_state_dict(tensors["optimiser"])
+                generator.set_state(tensors["generator"])
+                torch.set_rng_state(tensors["global_generator"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(f"{path}: holds the tensors of another model ({error})") from None
 
     def save(finished: bool) -> None:
         tensors: dict[str, Any] = {"model": model.state_dict(), "loss": loss_of}

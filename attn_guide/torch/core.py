@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from attn_guide._checks import check_positive, check_probability
+from attn_guide._checks import check_positive, check_probability, check_softcap
 
 from ._checks import check_attention_inputs, check_axis, check_finite, check_mask, check_tensor, compute_dtype
 
@@ -65,7 +65,7 @@ def softmax(x: Tensor, axis: int = -1, *, temperature: float = 1.0, where: Tenso
     """
     temperature = check_positive("temperature", temperature)
     z = _scores_to_weigh(x, axis, where)
-    return _weights(z / temperature if temperature != 1.0 else z, axis).to(x.dtype)
+    return _weights(z if temperature == 1.0 else _divided(z, axis, temperature), axis).to(x.dtype)
 
 
 def log_sum_exp(x: Tensor, axis: int = -1, *, where: Tensor | None = None) -> Tensor:
@@ -305,7 +305,7 @@ def prepare(
         allowed=allowed,
         is_causal=bool(is_causal),
         scale=1.0 / sqrt(query.shape[-1]) if scale is None else check_finite("scale", scale),
-        softcap=None if softcap is None else check_positive("softcap", softcap),
+        softcap=check_softcap(softcap, torch.finfo(compute)),
         score_mod=score_mod,
         shape=shape,
         dtype=query.dtype,
@@ -348,6 +348,16 @@ def _weights(s: Tensor, axis: int = -1) -> Tensor:
         return s
     empty = (s == -torch.inf).all(dim=axis, keepdim=True)
     return torch.softmax(s.masked_fill(empty, 0.0), dim=axis).masked_fill(empty, 0.0)
+
+
+def _divided(z: Tensor, axis: int, temperature: float) -> Tensor:
+    """Return (z - max z) / temperature; in float64 where the dtype of ``z`` would round the temperature away."""
+    if z.shape[axis] == 0:
+        return z
+    top = z.detach().amax(dim=axis, keepdim=True)
+    z = z - top.masked_fill(top == -torch.inf, 0.0)
+    limits = torch.finfo(z.dtype)
+    return (z if limits.tiny <= temperature <= limits.max else z.double()) / temperature
 
 
 def _scores_to_weigh(x: Tensor, axis: int, where: Tensor | None) -> Tensor:

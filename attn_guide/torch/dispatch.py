@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attn_guide._checks import check_choice, check_positive, check_probability
+from attn_guide._checks import check_choice, check_probability, check_softcap
 from attn_guide.masks import Mask, causal
 
 from . import core, flex, tiles
-from ._checks import check_attention_inputs, check_finite, check_mask, check_tensor
+from ._checks import check_attention_inputs, check_finite, check_mask, check_tensor, compute_dtype
 from .core import MaskMod, ScoreMod
 
 __all__ = ["Choice", "attention", "cross_attention", "explain", "scaled_dot_product_attention", "self_attention"]
@@ -169,6 +169,7 @@ def scaled_dot_product_attention(
         check_probability("dropout_p", dropout_p)
     if scale is not None:
         check_finite("scale", scale)
+    softcap = check_softcap(softcap, torch.finfo(compute_dtype(query)))
     if attn_mask is not None:
         attn_mask = check_mask("attn_mask", attn_mask, (*shape, query.shape[-2], key.shape[-2]))
     name, _ = _choose(
@@ -251,6 +252,7 @@ def explain(
     'tiles'
     """
     shape = check_attention_inputs(query, key, value, enable_gqa)
+    softcap = check_softcap(softcap, torch.finfo(compute_dtype(query)))
     return _choose(
         query, key, value, attn_mask, dropout_p, is_causal, mask_mod, score_mod, softcap, generator, return_weights,
         backend, shape,
@@ -273,8 +275,6 @@ def _choose(
     shape: tuple[int, ...],
 ) -> Choice:
     scored = score_mod is not None or softcap is not None
-    if softcap is not None:
-        check_positive("softcap", softcap)
     if backend is not None:
         return _forced(backend, query, key, value, attn_mask, dropout_p, mask_mod, scored, generator, return_weights)
     if return_weights:
