@@ -514,6 +514,43 @@ def test_describe_matrix_reads_the_data():
     )
 
 
+def test_masks_are_drawn_in_order_each_with_its_name_and_its_line(tmp_path):
+    shown = {"all": np.ones((4, 4), bool), "causal": np.tril(np.ones((4, 4), bool)), "diagonal": np.eye(4, dtype=bool)}
+    fig = start()
+    plot.masks(fig.subplots(1, 3), shown)
+    light, dark = written(fig, tmp_path)
+    found = texts(light)
+    assert [text for text in found if text in shown] == list(shown)
+    assert [text for text in found if text.endswith("of pairs")] == ["100% of pairs", "62% of pairs", "25% of pairs"]
+    assert light.count("<pattern") == dark.count("<pattern") == 1  # two of the three hide pairs, hatched alike
+    assert texts(dark) == found
+    assert not plot.overlaps(fig)
+
+
+def test_masks_take_lines_of_the_caller_and_refuse_what_does_not_fit():
+    shown = {"all": np.ones((2, 2)), "causal": np.tril(np.ones((2, 2)))}
+    fig = start()
+    axes = fig.subplots(1, 2)
+    plot.masks(axes, shown, below={"all": "4 pairs", "causal": "3 pairs", "other": "unused"})
+    assert [ax.get_xlabel() for ax in axes] == ["4 pairs", "3 pairs"]
+    with pytest.raises(ValueError, match="axes: got 1 for 2 masks"):
+        plot.masks([axes[0]], shown)
+    with pytest.raises(ValueError, match="below: no line for causal"):
+        plot.masks(axes, shown, below={"all": "4 pairs"})
+
+
+def test_a_mask_stands_apart_from_its_hatching_on_both_pages():
+    """The cells of a mask against the page and against the lines of the hatching, light and dark."""
+    ax = start().subplots()
+    plot.matrix(ax, np.eye(3), kind="mask")
+    cells = ax.collections[0].to_rgba(1.0)[:3]
+    for page, lines in ((plot.BACKGROUND, plot.MASK), (plot.DARK[plot.BACKGROUND], plot.DARK[plot.MASK])):
+        assert palette.contrast(cells, page) > 2.2
+        hatched = 0.7 * np.array(to_rgb(page)) + 0.3 * np.array(to_rgb(lines))  # what an eye takes the lines for
+        assert palette.contrast(cells, hatched) > 1.5
+        assert palette.contrast(lines, page) > 4.5
+
+
 def test_describe_mask_counts():
     text = plot.describe_mask(np.tril(np.ones((3, 3), bool)), what="Causal mask")
     assert text.startswith("Causal mask of 3 queries (rows) and 3 keys (columns): 6 of 9 pairs allowed.")

@@ -7,7 +7,7 @@ for a light and a dark page (:func:`save`). The parts draw arrays and know no me
 from .charts import bars, curve, distribution, plain_numbers
 from .diagrams import Matrix, equation, flow, timeline, to_scale, tree
 from .figures import Drawing, describe, figure, take
-from .matrices import describe_mask, describe_matrix, matrix
+from .matrices import describe_mask, describe_matrix, masks, matrix
 from .palette import (
     BACKGROUND,
     DARK,
@@ -56,6 +56,7 @@ __all__ = [
     "equation",
     "figure",
     "flow",
+    "masks",
     "matrix",
     "overlaps",
     "plain_numbers",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ def matrix(
     ink: str = INK,
     axis_labels: bool | tuple[str, str] = False,
     outline: Sequence[tuple[int, int]] = (),
+    below: str | None = None,
 ) -> ScalarMappable | None:
     """Draw a matrix: row i is query i, column j is key j.
 
@@ -76,6 +77,9 @@ def matrix(
         True for "queries" and "keys" beside the axes, or two other words.
     outline : sequence of (row, column)
         Cells to draw a line around.
+    below : str, optional
+        A line below the matrix, such as the share of pairs that a mask keeps. It takes the place of the word for the
+        keys.
 
     Returns
     -------
@@ -103,6 +107,9 @@ def matrix(
         down, across = ("queries", "keys") if isinstance(axis_labels, bool) else axis_labels
         ax.set_ylabel(down, color=MUTED, fontsize=SMALL_SIZE)
         ax.set_xlabel(across, color=MUTED, fontsize=SMALL_SIZE, loc="center")
+    if below is not None:
+        ax.set_xlabel(below, color=MUTED)
+        ax.xaxis.set_label_position("bottom")
     if name is not None:
         ax.set_title(name, color=role(ink), fontweight="bold", loc="left")
     for i, j in outline:
@@ -138,6 +145,43 @@ def matrix(
             ),
         )
     return mappable
+
+
+def masks(axes: Iterable[Axes], shown: Mapping[str, Any], *, below: Mapping[str, str] | None = None) -> None:
+    """Draw masks side by side, each with its name above it and a line below.
+
+    Parameters
+    ----------
+    axes : iterable of Axes
+        Where to draw, one for each mask: for a grid, ``fig.subplots(3, 3).flat``.
+    shown : mapping of str to array_like of bool, shape (n, m)
+        The masks by name, True for "may attend".
+    below : mapping of str to str, optional
+        The line below each, by name; by default the share of the pairs drawn that it keeps.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many axes as masks, or no line for one of them.
+
+    Examples
+    --------
+    >>> from attn_guide import plot
+    >>> fig = plot.figure("example", title="Two masks", caption="Drawn for three tokens.")
+    >>> axes = fig.subplots(1, 2)
+    >>> plot.masks(axes, {"all": [[1, 1, 1]] * 3, "causal": [[1, 0, 0], [1, 1, 0], [1, 1, 1]]})
+    >>> [(ax.get_title(loc="left"), ax.get_xlabel()) for ax in axes]
+    [('all', '100% of pairs'), ('causal', '67% of pairs')]
+    """
+    places = list(axes)
+    if len(places) != len(shown):
+        raise ValueError(f"axes: got {len(places)} for {len(shown)} masks")
+    if below is not None and shown.keys() - below.keys():
+        raise ValueError(f"below: no line for {sentence(sorted(shown.keys() - below.keys()))}")
+    for ax, (name, mask) in zip(places, shown.items(), strict=True):
+        allowed = np.asarray(mask, dtype=bool)
+        line = f"{allowed.mean():.0%} of pairs" if below is None else below[name]
+        matrix(ax, allowed, kind="mask", name=name, ink=MASK, below=line)
 
 
 def describe_matrix(
@@ -239,7 +283,7 @@ def _paint(
     n, m = values.shape
     left, top = origin
     if kind == "mask":
-        colormap, norm = COLORMAPS["values"], Normalize(-1.8, 1.8)
+        colormap, norm = COLORMAPS["values"], Normalize(-1.55, 1.55)
         shown = np.ma.masked_array(np.ones_like(values), ~allowed)
     else:
         colormap = COLORMAPS[kind]
@@ -284,7 +328,7 @@ def _forbid(ax: Axes, allowed: np.ndarray, origin: tuple[float, float], cell: fl
         first = i
     codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * (len(vertices) // 5)
     ax.add_patch(
-        PathPatch(Path(vertices, codes), facecolor=BACKGROUND, edgecolor=MASK, hatch="/////", linewidth=0.0, zorder=2)
+        PathPatch(Path(vertices, codes), facecolor=BACKGROUND, edgecolor=MASK, hatch="////", linewidth=0.0, zorder=2)
     )
 
 

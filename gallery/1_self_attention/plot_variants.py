@@ -22,10 +22,11 @@ fig = plot.figure(
     ),
     size=(4.8, 2.7),
 )
-for ax, (name, mask) in zip(fig.subplots(1, 3), masks.items(), strict=True):
-    plot.matrix(ax, mask.materialize(n), kind="mask", name=name, ink=plot.MASK)
-    ax.set_xlabel(f"{pairs[name]} pairs", color=plot.MUTED)
-    ax.xaxis.set_label_position("bottom")
+plot.masks(
+    fig.subplots(1, 3),
+    {name: mask.materialize(n) for name, mask in masks.items()},
+    below={name: f"{count} pairs" for name, count in pairs.items()},
+)
 plot.describe(
     fig,
     " ".join(

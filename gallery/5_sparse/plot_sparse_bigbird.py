@@ -29,10 +29,11 @@ fig = plot.figure(
     ),
     size=(6.4, 6.6),
 )
-for ax, (name, mask) in zip(fig.subplots(2, 2).flat, parts.items(), strict=True):
-    plot.matrix(ax, mask.materialize(n), kind="mask", name=name, ink=plot.MASK)
-    ax.set_xlabel(f"{mask.count(n)} pairs", color=plot.MUTED)
-    ax.xaxis.set_label_position("bottom")
+plot.masks(
+    fig.subplots(2, 2).flat,
+    {name: mask.materialize(n) for name, mask in parts.items()},
+    below={name: f"{mask.count(n)} pairs" for name, mask in parts.items()},
+)
 plot.describe(
     fig, " ".join(f"{name[0].upper() + name[1:]}: {mask.count(n)} of {n * n} pairs." for name, mask in parts.items())
 )

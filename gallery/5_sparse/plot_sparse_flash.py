@@ -27,7 +27,7 @@ fig = plot.figure(
         "maximum, a sum and a mixed value for each query, and nothing else. Hatched tiles hold no allowed pair "
         "(`ag.causal`, `ag.sliding_window(96, 96)`) and are never made."
     ),
-    size=(6.4, 3.2),
+    size=(6.4, 2.9),
 )
 for ax, (name, (a, tiles)) in zip(fig.subplots(1, 3), order.items(), strict=True):
     plot.matrix(
@@ -40,7 +40,6 @@ for ax, (name, (a, tiles)) in zip(fig.subplots(1, 3), order.items(), strict=True
         limits=(0, 16),
         name=name,
         ink=plot.MASK,
+        below=f"{share[name]:.0%} of tiles",
     )
-    ax.set_xlabel(f"{share[name]:.0%} of tiles", color=plot.MUTED)
-    ax.xaxis.set_label_position("bottom")
 plot.describe(fig, " ".join(f"{name.capitalize()}: {a:.0%} of the tiles are made." for name, a in share.items()))

@@ -35,9 +35,10 @@ fig = plot.figure(
     size=(6.4, 6.8),
 )
 for ax, (name, w) in zip(fig.subplots(2, 2).flat, panels.items(), strict=True):
-    plot.matrix(ax, w, kind="weights", annotate=False, limits=(0, 1), name=name, ink=plot.WEIGHTS)
-    ax.set_xlabel(f"largest {top[name]:.2f}", color=plot.MUTED)
-    ax.xaxis.set_label_position("bottom")
+    plot.matrix(
+        ax, w, kind="weights", annotate=False, limits=(0, 1), name=name, ink=plot.WEIGHTS,
+        below=f"largest {top[name]:.2f}",
+    )  # fmt: skip
 plot.describe(
     fig, " ".join(f"{name.capitalize()}: the largest weight of a row is {a:.2f} on average." for name, a in top.items())
 )

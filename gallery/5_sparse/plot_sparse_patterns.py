@@ -49,10 +49,11 @@ fig = plot.figure(
     ),
     size=(6.4, 7.0),
 )
-for ax, (name, (small, _)) in zip(fig.subplots(3, 3).flat, patterns.items(), strict=True):
-    plot.matrix(ax, small.materialize(n), kind="mask", name=name, ink=plot.MASK)
-    ax.set_xlabel(f"{share[name]:.1%} of pairs", color=plot.MUTED)
-    ax.xaxis.set_label_position("bottom")
+plot.masks(
+    fig.subplots(3, 3).flat,
+    {name: small.materialize(n) for name, (small, _) in patterns.items()},
+    below={name: f"{kept:.1%} of pairs" for name, kept in share.items()},
+)
 plot.describe(
     fig,
     " ".join(

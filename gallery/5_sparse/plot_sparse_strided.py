@@ -27,8 +27,5 @@ fig = plot.figure(
     ),
     size=(6.4, 6.6),
 )
-for ax, (name, a) in zip(fig.subplots(2, 2).flat, panels.items(), strict=True):
-    plot.matrix(ax, a, kind="mask", name=name, ink=plot.MASK)
-    ax.set_xlabel(f"{a.mean():.0%} of pairs", color=plot.MUTED)
-    ax.xaxis.set_label_position("bottom")
+plot.masks(fig.subplots(2, 2).flat, panels)
 plot.describe(fig, " ".join(f"{name}: {a.mean():.0%} of all pairs are connected." for name, a in panels.items()))
