@@ -41,7 +41,7 @@ fig = plot.figure(
 for ax, (row, label) in zip(fig.subplots(len(names), 1), enumerate(names.values()), strict=True):
     plot.matrix(
         ax, right[row : row + 1].repeat(2, axis=0), kind="weights", mask=within[row : row + 1].repeat(2, axis=0),
-        annotate=False, limits=(0, 1),
+        annotate=False, limits=(0, 1.5),
     )  # fmt: skip
     ax.set_title(f"{label}: {lines[row]}", loc="left", fontsize=10, color=plot.INK)
 plot.describe(

@@ -35,9 +35,10 @@ fig = plot.figure(
     size=(6.4, 3.0),
 )
 for ax, (name, (a, touched)) in zip(fig.subplots(1, 3), drawn.items(), strict=True):
-    plot.matrix(ax, a, kind="weights", mask=touched, annotate=False, limits=(0, 1), name=name, ink=plot.MASK)
-    ax.set_xlabel(f"{used[name]:.0%} used", color=plot.MUTED)
-    ax.xaxis.set_label_position("bottom")
+    plot.matrix(
+        ax, a, kind="weights", mask=touched, annotate=False, limits=(0, 1.5), name=name, ink=plot.MASK,
+        below=f"{used[name]:.0%} used",
+    )  # fmt: skip
 plot.describe(
     fig,
     " ".join(f"{name.capitalize()}: {a:.0%} of the computed pairs belong to the pattern." for name, a in used.items()),

@@ -10,6 +10,7 @@ import numpy as np
 from attn_guide import models, plot
 
 kinds = {"soft": "soft", "hard": "REINFORCE", "gumbel": "Gumbel-softmax", "straight-through": "straight-through"}
+FRAME = plot.SEQUENTIAL(0.8)  # the image is the same on a dark page, so what stands on it must be too
 runs = {kind: models.load(f"glimpse-{kind}") for kind in kinds}
 shown = [0, 1, 2]  # the first held-out digits
 seen = {kind: run.experiment.look(len(shown)) for kind, run in runs.items()}
@@ -27,9 +28,9 @@ fig = plot.figure(
 
 
 def short(looks):
-    """The numbers of looks, such as 1–4 or 24."""
+    """The numbers of looks, such as 1–4 or 2,4."""
     row = len(looks) > 2 and looks[-1] - looks[0] == len(looks) - 1
-    return f"{looks[0]}–{looks[-1]}" if row else "".join(map(str, looks))
+    return f"{looks[0]}–{looks[-1]}" if row else ",".join(map(str, looks))
 
 
 axes = fig.subplots(len(kinds), len(shown))
@@ -48,17 +49,17 @@ for line, kind in zip(axes, kinds, strict=True):
             ax.plot(
                 2 * c - 0.5 + np.array([inset, 2 - inset, 2 - inset, inset, inset]),
                 2 * r - 0.5 + np.array([inset, inset, 2 - inset, 2 - inset, inset]),
-                color=plot.WEIGHTS, linewidth=0.8 + 2.2 * max(w for _, w in found),
+                color=FRAME, linewidth=0.8 + 2.2 * max(w for _, w in found),
             )  # fmt: skip
-            ax.text(2 * c + 0.5, 2 * r + 0.5, short([i for i, _ in found]), ha="center", va="center", fontsize=9,
-                    color=plot.WEIGHTS, fontweight="bold",
-                    bbox={"facecolor": plot.BACKGROUND, "edgecolor": "none", "alpha": 0.85, "pad": 0.8})  # fmt: skip
+            ax.text(2 * c + 0.5, 2 * r + 0.5, short([i for i, _ in found]), ha="center", va="center", fontsize=10,
+                    color=FRAME,
+                    bbox={"facecolor": "#ffffff", "edgecolor": "none", "alpha": 0.85, "pad": 0.8})  # fmt: skip
         ax.set_xlim(-0.6, 7.6)
         ax.set_ylim(7.6, -0.6)
         ax.set_aspect("equal")
         ax.set_xticks([])
         ax.set_yticks([])
-        ax.set_title(f"a {label}, read as {answer}", fontsize=9)
+        ax.set_title(f"a {label}, read as {answer}", fontsize=10)
     line[0].set_ylabel(kinds[kind], fontsize=10)
 
 
