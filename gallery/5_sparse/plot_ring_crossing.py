@@ -38,6 +38,8 @@ plot.curve(
     xlabel="tokens per process",
     ylabel="milliseconds of one step",
 )
+plot.plain_numbers(ax, "x", "{:,g}")
+plot.plain_numbers(ax, "y", "{:,g}")
 for c in crossing.values():
     ax.plot(c, 1e3 * np.interp(c, tokens, computing), "o", color=plot.INK, markersize=5, zorder=5)
 plot.describe(

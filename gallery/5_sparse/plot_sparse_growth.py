@@ -83,8 +83,8 @@ fig = plot.figure(
     caption=(
         "One head of width 32, single precision, one thread: processor time of one call, the better of two after "
         "one to "
-        "warm up, and peak memory (`ag.peak_memory`). Behind each name the exponent fitted to its three longest "
-        "lengths. "
+        "warm up, and peak memory (`ag.peak_memory`). Behind each name the exponent of n, fitted to its three "
+        "longest lengths. "
         "Windows of 129 keys, two global tokens, blocks of 64, tiles of 128 by 128. Times differ from build to "
         "build; "
         "buffers of a fixed size flatten the memory of short sequences."
@@ -94,7 +94,7 @@ fig = plot.figure(
 for ax, (what, series) in zip(
     fig.subplots(2, 1), {"milliseconds of processor time": times, "peak memory, MiB": peaks}.items(), strict=True
 ):
-    names = {name: f"{name} $n^{{{slope(values):.1f}}}$" for name, values in series.items()}
+    names = {name: f"{name}, {slope(values):.1f}" for name, values in series.items()}
     plot.curve(
         ax, lengths, {names[name]: padded(values) for name, values in series.items()}, log="xy", ticks=lengths,
         colours={names[name]: colour for name, colour in colours.items()}, xlabel="tokens n", ylabel=what,

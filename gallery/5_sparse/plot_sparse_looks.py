@@ -66,6 +66,7 @@ plot.curve(
     colours={"dense + mask": plot.SCORES, "flash + mask": plot.WEIGHTS, "window": plot.KEY},
     xlabel="tokens n", ylabel="scores computed",
 )  # fmt: skip
+plot.plain_numbers(ax, fmt="{:,.0f}")
 plot.describe(
     fig,
     "Line chart on logarithmic axes. "

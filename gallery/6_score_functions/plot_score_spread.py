@@ -36,16 +36,17 @@ fig = plot.figure(
     caption=(
         f"Variance over {pairs * draws:,} pairs for each width, from {draws} draws of the parameters (seed 0). "
         "Components of queries and keys have mean 0 and variance 1; entries of the matrices and of v have "
-        "variance 1/d. Both axes "
-        "are logarithmic."
+        "variance 1/d. The line of dot lies under that of general. Both axes are logarithmic."
     ),
     size=(5.2, 3.8),
 )
+ax = fig.subplots()
 plot.curve(
-    fig.subplots(), widths, variance, log="xy", ticks=widths, xlabel="width d", ylabel="variance of the score",
+    ax, widths, variance, log="xy", ticks=widths, xlabel="width d", ylabel="variance of the score",
     colours={"dot": plot.SCORES, "general": plot.QUERY, "scaled dot": plot.KEY, "additive": plot.VALUE,
              "cosine": plot.OUTPUT},
 )  # fmt: skip
+plot.plain_numbers(ax)
 plot.describe(
     fig,
     f"Line chart on logarithmic axes, widths {widths[0]} to {widths[-1]}. "

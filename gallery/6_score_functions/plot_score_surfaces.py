@@ -24,10 +24,10 @@ surfaces = {
     "scaled dot": ag.scaled_dot_score(q, k),
     "general, a quarter turn": ag.general_score(q, k, w),
     "cosine": ag.cosine_score(q, k),
-    "additive, d_a = 3": ag.additive_score(q, k, w_query, w_key, v),
+    "additive, hidden width 3": ag.additive_score(q, k, w_query, w_key, v),
     "additive, query −q": ag.additive_score(-q, k, w_query, w_key, v),
 }
-surfaces = {name.replace("d_a", "$d_a$"): s.reshape(61, 61) for name, s in surfaces.items()}
+surfaces = {name: s.reshape(61, 61) for name, s in surfaces.items()}
 
 fig = plot.figure(
     "scores-surfaces",

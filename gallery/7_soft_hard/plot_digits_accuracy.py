@@ -35,7 +35,7 @@ inks = [plot.WEIGHTS] * 4 + [plot.MUTED] * 3
 for place, (kind, ink) in enumerate(zip(seeds, inks, strict=True)):
     ax.barh(place, means[kind], 0.66, color=ink, alpha=0.3)
     ax.plot(found[kind], place + np.linspace(-0.2, 0.2, len(found[kind])), "o", color=ink, markersize=5)
-    ax.annotate(f"{means[kind]:.2f}", (1.0, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
+    ax.annotate(f"{means[kind]:.2f}", (1.0, place), (4, 0), textcoords="offset points", va="center", fontsize=10)
 ax.set_yticks(range(len(seeds)), [names[kind] for kind in seeds])
 ax.invert_yaxis()
 ax.set_xlim(0, 1.0)

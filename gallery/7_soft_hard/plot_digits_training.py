@@ -42,6 +42,7 @@ plot.curve(top, middle, loss, colours=colours, marks=False, ylabel="training los
 top.set_ylim(0)
 plot.curve(bottom, step, accuracy, colours=colours, marks=False, ylabel="held-out accuracy", xlabel="step")
 bottom.set_ylim(0, 1)
+top.set_xlim(bottom.get_xlim())
 plot.describe(
     fig,
     "Two line charts. "

@@ -32,7 +32,7 @@ for line, (kind, looks) in zip(axes, mean.items(), strict=True):
         plot.matrix(ax, look, kind="weights", annotate=False, limits=(0, 1))
         if kind == "soft":
             ax.set_title(f"look {i + 1}", fontsize=10, loc="center")
-    line[0].set_ylabel(kinds[kind], fontsize=9)
+    line[0].set_ylabel(kinds[kind], fontsize=10)
 plot.describe(
     fig,
     "Maps of 4 by 4 patches for five models and four looks. Largest mean weight of a patch in each look: "

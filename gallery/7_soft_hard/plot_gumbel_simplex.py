@@ -35,7 +35,7 @@ for ax, (t, d) in zip(fig.subplots(2, 2).ravel(), draws.items(), strict=True):
     for corner, name, (dx, dy, side) in zip(
         corners, ("0.5", "0.3", "0.2"), ((-4, -12, "center"), (4, -12, "center"), (0, 5, "center")), strict=True
     ):
-        ax.annotate(name, corner, (dx, dy), textcoords="offset points", ha=side, fontsize=9, color=plot.MUTED)
+        ax.annotate(name, corner, (dx, dy), textcoords="offset points", ha=side, fontsize=10, color=plot.MUTED)
     ax.set_title(f"τ = {t:g}", fontsize=10, loc="center")
     ax.set_aspect("equal")
     ax.set_xlim(-0.1, 1.1)

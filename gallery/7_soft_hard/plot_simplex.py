@@ -37,7 +37,7 @@ for ax, (name, w) in zip(fig.subplots(1, 3), weights.items(), strict=True):
     corner, side, inside = count[name]
     ax.set_title(name, fontsize=10, loc="center")
     below = f"{inside:.0%} inside\n{side:.0%} sides\n{corner:.0%} corners"
-    ax.text(0.5, -0.2, below, ha="center", va="top", fontsize=9, color=plot.INK)
+    ax.text(0.5, -0.2, below, ha="center", va="top", fontsize=10, color=plot.INK)
     ax.set_aspect("equal")
     ax.set_xlim(-0.08, 1.08)
     ax.set_ylim(-0.75, 0.98)
