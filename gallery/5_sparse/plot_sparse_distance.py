@@ -26,7 +26,8 @@ fig = plot.figure(
         "stands at "
         f"position 0, the answer at the distance shown. {settings['layers']} layers, window {settings['window']} "
         "(half on "
-        f"each side), {settings['steps']} steps of training, seed 0. Dashed: guessing."
+        f"each side), {settings['steps']} steps of training, seed 0. Dashed: guessing. Upright: "
+        f"the reach, {reach} tokens."
     ),
     size=(6.2, 3.8),
 )

@@ -37,7 +37,7 @@ fig = plot.figure(
         "and keys with "
         "normal components of the standard deviation printed at each line. Dashed: one over the root of the "
         "number of "
-        f"features. Fitted exponents: {', '.join(f'{a:.2f}' for a in slope.values())}."
+        f"features. Fitted exponents: {', '.join(f'−{-a:.2f}' for a in slope.values())}."
     ),
     size=(5.8, 3.8),
 )

@@ -37,7 +37,7 @@ fig = plot.figure(
         "keys for each "
         "query, with edges that count both ways; a window of 7 keys; the window and one random key. Dashed: a "
         "straight "
-        "line in log n fitted to the random graphs, and n/9."
+        "line in log n fitted to the random graphs, under whose line it lies, and n/9."
     ),
     size=(6.2, 4.0),
 )

@@ -26,7 +26,7 @@ fig = plot.figure(
         + ", ".join(f"{label} {runs[name].results['held_out']:.1%}" for name, label in names.items())
         + ". The rows of local-p do not sum to one."
     ),
-    size=(6.4, 4.0),
+    size=(6.4, 3.3),
 )
 said = []
 for i, (ax, (name, a)) in enumerate(zip(fig.subplots(1, 3), found.items(), strict=True)):

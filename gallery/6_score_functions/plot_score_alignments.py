@@ -23,12 +23,12 @@ apart = min(abs(a - b).max() for i, a in enumerate(maps) for b in maps[:i])
 
 fig = plot.figure(
     "scores-alignments",
-    title=f"All write {min(accuracy.values()):.1%} or more rightly, by unlike maps",
+    title=f"All get {min(accuracy.values()):.1%} or more right, with unlike maps",
     caption=(
         "Weights of `luong-dot` and its six relatives, and of `bahdanau`, whose decoder looks before it "
         "moves; seed 0, "
-        f"on a held-out number, translated rightly by {right} of {len(found)}. Rows: the word predicted; columns: the "
-        "word read. Below each name stands the exact match on "
+        f"on a held-out number, translated correctly by {right} of {len(found)}. Rows: the word predicted; columns: "
+        "the word read. Below each name stands the exact match on "
         f"{len(held_out)} held-out numbers. Any two of the "
         f"maps that are right differ by {apart:.2f} or more in some weight. All panels have the colours of 0 to 1."
     ),

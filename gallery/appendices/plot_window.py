@@ -28,7 +28,7 @@ fig = plot.figure(
         "Mistral in transformers; `ag.sliding_window(3, 0)`, and (3, 0) in JAX, ONNX and flash-attn; "
         "`ag.sliding_window(1, 1)`; and `local_window_size=3` in JAX."
     ),
-    size=(5.6, 3.0),
+    size=(5.6, 2.6),
 )
 ax = fig.subplots()
 plot.matrix(
