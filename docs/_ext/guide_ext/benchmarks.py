@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
+from guide_ext.claims import stacked
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -144,7 +146,7 @@ class BenchmarkTable(Results):
         if found is None:
             return [nodes.paragraph("", "No figure has been taken yet.", classes=["ag-no-result"])]
         facts = nodes.paragraph("", machine(found["machine"]), classes=["ag-machine"])
-        return [*self.parse_text_to_nodes(table(found["rows"])), facts]
+        return [*stacked(self.parse_text_to_nodes(table(found["rows"])), "ag-results"), facts]
 
 
 class BenchmarkMisses(Results):
@@ -160,7 +162,7 @@ class BenchmarkMisses(Results):
             ]
         if not missed:
             return [nodes.paragraph("", "None: every measurement met its target.")]
-        return self.parse_text_to_nodes(table(missed))
+        return stacked(self.parse_text_to_nodes(table(missed)), "ag-results")
 
 
 def outdated(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> list[str]:

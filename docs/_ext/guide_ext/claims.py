@@ -819,6 +819,14 @@ def table(head: list[Any], rows: list[list[Any]], classes: list[str]) -> nodes.t
     return nodes.table("", group, classes=classes)
 
 
+def stacked(made: list[nodes.Node], name: str) -> list[nodes.Node]:
+    """Mark tables that a phone shows row by row, each cell on a line of its own after the words of class ``name``."""
+    for node in made:
+        if isinstance(node, nodes.table):
+            node["classes"] += ["ag-stacked", name]
+    return made
+
+
 class ClaimsListDirective(SphinxDirective):
     """``:::{claims-list}``: the claims of a chapter, or all, with what was measured."""
 
@@ -866,7 +874,7 @@ class ResolveClaims(SphinxPostTransform):
             some = [f"{check['name']}: {sentence(check)}" for check in record["checks"][:2]]
             more = len(record["checks"]) - len(some)
             rest = [f"and {more} more"] if more else []
-            where += nodes.Text(" · " + "; ".join(some + rest))
+            where += nodes.Text(with_subscripts(" · " + "; ".join(some + rest)))
         block += where
         block += badge(id, record, self.config.guide_repository)
         return block

@@ -112,7 +112,7 @@ class ConventionTable(SphinxDirective):
             version = row.version.split("+")[0]
             name = f"{NAMES.get(row.package, row.package)} {version}"
             lines.append(f"| {name} | {row.answer} | `{row.call}` | {row.known} |")
-        return self.parse_text_to_nodes("\n".join(lines))
+        return claims.stacked(self.parse_text_to_nodes("\n".join(lines)), "ag-conventions")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
