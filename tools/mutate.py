@@ -47,7 +47,7 @@ _DISPATCH, _FUNCTIONAL = "torch_dispatch", "torch_functional"
 FAULTS = (
     # --- core
     Fault("core", "softmax without the shift", "z -= _finite_max(z, axis)", "z -= 0 * _finite_max(z, axis)"),
-    Fault("core", "temperature multiplies", "z /= temperature", "z *= temperature"),
+    Fault("core", "temperature multiplies", "np.divide(z, divisor", "np.multiply(z, divisor"),
     Fault("core", "scale by d instead of its root", "1.0 / sqrt(q.shape[-1])", "1.0 / q.shape[-1]"),
     Fault("core", "no soft-cap afterwards", "s *= p.softcap", "s *= 1.0"),
     Fault("core", "causal hides the diagonal", "kv_idx[:, later] > q_idx", "kv_idx[:, later] >= q_idx"),
