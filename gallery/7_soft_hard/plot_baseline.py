@@ -29,7 +29,8 @@ fig = plot.figure(
     f"{total['no baseline']:.2f}",
     caption=(
         "Total variance of a single REINFORCE estimate for the example of the chapter. Line: the sum over all five "
-        "choices. Points: `ag.reinforce_gradient`, 100,000 draws each."
+        "choices. Points: `ag.reinforce_gradient`, 100,000 draws each, other draws than those of the claim "
+        "`soft-baseline`."
     ),
     size=(5.6, 3.4),
 )
