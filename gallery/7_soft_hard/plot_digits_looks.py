@@ -20,8 +20,9 @@ fig = plot.figure(
     title="A soft look spreads over patches, a hard look takes one, and often the same one again",
     caption=(
         f"The first {len(shown)} held-out digits of scikit-learn's handwritten digits and the four looks of each model "
-        "(seed 0 of `glimpse-soft`, `-hard`, `-gumbel`, `-straight-through` in `attn_guide.models`). A frame is a "
-        "look; its width and number say how much weight a patch has (weights below 0.15 are left out)."
+        "(seed 0 of `glimpse-soft`, `-hard`, `-gumbel`, `-straight-through` in `attn_guide.models`). The numbers in "
+        "a frame say which of the four looks it is, its width how much weight the patch has (weights below 0.15 are left "
+        "out)."
     ),
     size=(6.4, 7.6),
 )
