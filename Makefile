@@ -87,16 +87,17 @@ gpu: env ## Run the tests that need a GPU, then every kernel side by side; a dry
 linkcheck: env ## Check the links of the site that leave it (needs the network)
 	$(SPHINX) -b linkcheck docs $(BUILD)/linkcheck
 
-lint: env ## Check style (ruff) and types (mypy)
+lint: env ## Check style (ruff), types (mypy) and spelling (codespell)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) -m codespell_lib
 
 package-test: ## Test the package as installed; RELEASES=oldest or newest for other releases than the pinned ones
 	@$(call first-python,$(PYTHONS)); "$$python" -m tools.package_test $(RELEASES)
 
 audit: env ## Look up the pinned packages in the database of known vulnerabilities (needs the network)
-	$(PY) -m pip install -q pip-audit && $(PY) -m pip_audit --disable-pip --no-deps -r constraints.txt
+	$(PY) -m pip install -q pip-audit && $(PY) -m pip_audit --strict --disable-pip --no-deps -r constraints.txt
 
 new-mechanism: env ## Lay out the files of a new mechanism: NAME=delayed CHAPTER=4
 	@$(PY) -m tools.new_mechanism "$(NAME)" "$(CHAPTER)"

@@ -537,3 +537,13 @@ def test_no_two_test_files_share_a_name():
     """Without packages pytest tells them apart by name alone, and refuses the second."""
     names = collections.Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_spelling_is_looked_at_and_a_misspelled_word_noticed(tmp_path):
+    check = [sys.executable, "-m", "codespell_lib", "--toml", str(ROOT / "pyproject.toml")]
+    (tmp_path / "page.md").write_text("Where the weights recieve a gradient.\n")  # codespell:ignore recieve
+    found = subprocess.run([*check, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert found.returncode == 65
+    assert "recieve ==> receive" in found.stdout  # codespell:ignore recieve
+    (tmp_path / "page.md").write_text("With nd an array of its gradients, dout.\n")
+    assert subprocess.run([*check, str(tmp_path)], check=False).returncode == 0
