@@ -21,8 +21,8 @@ fig = plot.figure(
     caption=(
         f"The first {len(shown)} held-out digits of scikit-learn's handwritten digits and the four looks of each model "
         "(seed 0 of `glimpse-soft`, `-hard`, `-gumbel`, `-straight-through` in `attn_guide.models`). The numbers in "
-        "a frame say which of the four looks it is, its width how much weight the patch has (weights below 0.15 are left "
-        "out)."
+        "a frame say which of the four looks it is, its width how much weight the patch has (weights below 0.15 are "
+        "left out)."
     ),
     size=(6.4, 7.6),
 )
