@@ -4,6 +4,8 @@
 PYTHON ?=
 # Port of `make serve`; 0 takes a free one.
 PORT ?= 8000
+# Language of `make gettext` and `make translation`; not taken from the environment, where it says what a person reads.
+LANGUAGE := hi
 
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
 VENV := .venv
@@ -28,7 +30,7 @@ fi >&2
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test html env browser doctest gallery figures notebooks bundle epub pdf linkcheck lint models bench gpu package-test audit new-mechanism mutation fuzz lock clean distclean
+.PHONY: help serve test html env browser doctest gallery figures notebooks bundle epub pdf linkcheck lint models bench gpu package-test audit new-mechanism gettext translation mutation fuzz lock clean distclean
 
 help: ## List the targets
 	@echo "Usage: make TARGET [PORT=8000] [PYTHON=python3.12]"; echo
@@ -102,6 +104,15 @@ audit: env ## Look up the pinned packages in the database of known vulnerabiliti
 new-mechanism: env ## Lay out the files of a new mechanism: NAME=delayed CHAPTER=4
 	@$(PY) -m tools.new_mechanism "$(NAME)" "$(CHAPTER)"
 
+gettext: env ## Refresh the catalogs of docs/locale; LANGUAGE=fr PAGES="index chapters/0-concepts" starts some
+	$(SPHINX) -b gettext -d $(BUILD)/doctrees-gettext docs $(BUILD)/gettext
+	@$(PY) -m tools.translations refresh
+	@$(if $(PAGES),$(PY) -m tools.translations start "$(LANGUAGE)" $(PAGES))
+
+translation: env ## Check the catalogs of a language and build the guide in it, into _build/html-hi (LANGUAGE=hi)
+	@$(PY) -m tools.translations check "$(LANGUAGE)"
+	$(SPHINX) -b html -D language=$(LANGUAGE) -d $(BUILD)/doctrees-$(LANGUAGE) docs $(BUILD)/html-$(LANGUAGE)
+
 mutation: env ## Plant faults in the package and see that the tests catch every one (minutes)
 	$(PY) -m tools.mutate
 
@@ -115,6 +126,7 @@ lock: ## Refresh the pinned releases in constraints.txt (needs Python 3.11, the 
 clean: ## Remove what was built; the environment stays
 	rm -rf $(BUILD) docs/gallery docs/api/generated docs/sg_execution_times.rst
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist
+	rm -f docs/locale/*/LC_MESSAGES/*.mo docs/locale/*/LC_MESSAGES/*/*.mo
 	find attn_guide docs gallery tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the environment too

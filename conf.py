@@ -25,7 +25,10 @@ project = "Attention Mechanisms: A Visual Guide"
 author = "The attn_guide authors"
 project_copyright = author
 release = version = attn_guide.__version__
-language = "en"
+language = "en"  # `make translation` builds with another one
+locale_dirs = ["locale"]
+gettext_compact = False  # a catalog for each page
+gettext_uuid = False
 
 # Where the sources are, and where the site will be; a fork or a deployment sets these two. Read the Docs says where.
 REPOSITORY = os.environ.get("GITHUB_REPOSITORY", "attn-guide/attn_guide")

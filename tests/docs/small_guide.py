@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gettext
 import io
 import os
 import subprocess
@@ -10,6 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+from sphinx import locale
 from sphinx.cmd.build import main as sphinx_build
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +57,8 @@ class Project:
     def build(self, *options: str, builder: str = "html") -> Outcome:
         """Build the pages, by default without ``-W``: an error must fail the build even then."""
         folders = ["-c", str(self.root), str(self.root / "docs"), str(self.root / "_build" / builder)]
+        locale.translators.clear()  # catalogs of an earlier build in this process
+        gettext._translations.clear()
         said = io.StringIO()
         with redirect_stdout(said), redirect_stderr(said):
             code = sphinx_build(["-N", "-b", builder, *options, *folders])

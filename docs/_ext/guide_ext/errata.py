@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from guide_ext import claims, prose
+from guide_ext import claims, prose, translations
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -127,7 +127,7 @@ class ErrataTableDirective(SphinxDirective):
         for _, message in page.failures:
             self._problem(f"{row.id}: {message}", f"{path}:{row.line}")
         claims.note_use(self.env, self.env.docname, {row.claim, *page.measured_ids})
-        return page.substituted()
+        return translations.text_of(page, self.env)
 
     def _problem(self, message: str, location: str) -> None:
         prose.failures(self.env).setdefault(self.env.docname, []).append((self.lineno, message))

@@ -444,15 +444,27 @@ class Page(Document):
                     break
         return self
 
-    def substituted(self) -> str:
-        """The text with every value in its place; each line keeps its number."""
-        edits = list(self.given)
+    def calcs(self) -> Iterator[tuple[int, Calc, str]]:
+        """Every calc that gave a value, as (line, calc, value)."""
+        for example in self.examples():
+            if isinstance(example.parsed, Calc) and example.start in self.values:
+                yield example.line, example.parsed, self.values[example.start]
+
+    def substituted(self, reversible: bool = False) -> str:
+        """The text with every value in its place; each line keeps its number.
+
+        With ``reversible`` every calc can be found again: formulas keep theirs, and those of headings become roles.
+        """
+        edits = [] if reversible else list(self.given)
         for _, region in self.regions:
-            if isinstance(region.parsed, Calc):
+            calc = region.parsed
+            if isinstance(calc, Calc) and not (reversible and calc.place == "math"):
                 source = self.text[region.start : region.end]
-                line = self.text[self.text.rfind("\n", 0, region.start) + 1 : region.start]
+                line = self.text[self.text.rfind("\n", 0, region.start) + 1 : region.start].lstrip(" >")
+                if reversible and line.startswith("#"):
+                    calc = Calc(calc.source, "text")
                 value = self.values.get(region.start)
-                shown = "⚠" if value is None else rendered(region.parsed, value, line.lstrip(" >").startswith("|"))
+                shown = "⚠" if value is None else rendered(calc, value, line.startswith("|"))
                 edits.append((region.start, region.end, shown + "\n" * source.count("\n")))
         pieces, end = [], 0
         for start, stop, shown in sorted(edits):
@@ -757,6 +769,7 @@ def _pass(self: Any, node: computed) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("guide_ext.claims")
+    app.setup_extension("guide_ext.translations")
     app.add_role("computed", computed_role)
     app.add_role("given", given_role)
     others: dict[str, Any] = dict.fromkeys(("latex", "text", "man", "texinfo"), (_pass, _pass))
@@ -782,7 +795,7 @@ def merge(app: Sphinx, env: BuildEnvironment, docnames: set[str], other: BuildEn
 
 def execute(app: Sphinx, docname: str, content: list[str]) -> None:
     """Run a page before Sphinx parses it, and put its values into the text."""
-    from guide_ext import claims  # here, because claims shows its numbers with this module
+    from guide_ext import claims, translations  # here, because both show numbers with this module
 
     path = Path(app.env.doc2path(docname))
     if path.suffix != ".md":
@@ -791,7 +804,7 @@ def execute(app: Sphinx, docname: str, content: list[str]) -> None:
     if not page.regions and not page.given:
         return
     page.run()
-    content[0] = page.substituted()
+    content[0] = translations.text_of(page, app.env)
     for source in dependencies(page.code):
         app.env.note_dependency(str(source), docname=docname)
     claims.note_use(app.env, docname, page.measured_ids)
