@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from docutils import nodes
 from guide_ext import claims, prose
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -483,3 +484,16 @@ def test_every_claim_of_the_guide_has_a_test_and_every_test_a_claim():
     used |= set(re.findall(r"^claim = [\"']([\w-]+)", errata, re.MULTILINE))
     assert used - set(book.tests) == set(), "claims without a test"
     assert set(book.tests) - used == set(), "tests that no page cites"
+
+
+def test_stacked_tables_are_marked_and_the_style_sheet_has_words_for_their_cells():
+    made = [nodes.paragraph("", "before"), claims.table(["a", "b"], [["1", "2"]], classes=["own"])]
+    paragraph, table = claims.stacked(made, "ag-results")
+    assert table["classes"] == ["own", "ag-stacked", "ag-results"]
+    assert paragraph["classes"] == []
+    style = (Path(__file__).parents[2] / "docs" / "_static" / "guide.css").read_text(encoding="utf-8")
+    for name, words in (
+        ("ag-results", ["Quantity", "Measured", "Target", "Behind it"]),
+        ("ag-conventions", ["Answer", "Called as", "Run"]),
+    ):
+        assert re.findall(rf'table\.{name} td:.*?content: "(.*?): "', style) == words

@@ -43,6 +43,7 @@ from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferen
 import attn_guide
 from attn_guide import taxonomy
 from guide_ext.catalogue import code_link
+from guide_ext.claims import stacked
 
 logger = logging.getLogger(__name__)
 
@@ -286,7 +287,8 @@ class ChapterMechanisms(SphinxDirective):
         ]
         if not rows:
             raise self.error(f"the taxonomy has no mechanism in chapter {number}")
-        return self.parse_text_to_nodes("\n".join(["| Mechanism | Paper | Code |", "|---|---|---|", *rows]))
+        lines = ["| Mechanism | Paper | Code |", "|---|---|---|", *rows]
+        return stacked(self.parse_text_to_nodes("\n".join(lines)), "ag-mechanisms")
 
 
 # --- code ---------------------------------------------------------------------------------------------------------
