@@ -54,13 +54,14 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 def turn(item: pytest.Item) -> int:
-    """When a test runs: claims before the pages that quote them, the site's build beside what does not wait for it."""
+    """When a test runs: claims before the pages that quote them, and what waits for the site's build after all else."""
     path = item.path.relative_to(ROOT) if item.path.is_relative_to(ROOT) else item.path
     if path.parts[:2] == ("tests", "claims"):
         return 0
     if path.parts[:2] == ("tests", "site"):
-        return {"test_build.py": 1, "test_pages.py": 2}.get(path.name, 3)  # the walk over all pages takes longest
-    return 2 if path.parts[0] == "tests" else 4
+        # One process builds the site while the others do what does not need it; the walks over all pages take longest.
+        return {"test_build.py": 1, "test_pages.py": 4, "test_pages_made_from_code.py": 4}.get(path.name, 5)
+    return 2 if path.parts[0] == "tests" else 3
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,7 +18,7 @@ from guide_ext import explorer_data
 from guide_ext.explorers import EXPLORERS
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from reading import Trouble
-from test_pages import ALL_BUT_COLOURS, AXE, COLOURS, NARROW, OVERFLOW, SET_THEME, STILL, WIDE, look
+from walking import ALL_BUT_COLOURS, AXE, COLOURS, NARROW, OVERFLOW, SET_THEME, STILL, WIDE, look
 
 import attn_guide as ag
 from attn_guide import models
