@@ -95,7 +95,7 @@ def look(page: Page, name: str, options: dict[str, object], context: object = No
 
 
 def walk(browser: Browser, address: str, paths: list[str], trouble: Trouble) -> list[str]:
-    """The faults of these pages. A page is opened once and looked at in four ways: colours and width differ, no more."""
+    """The faults of these pages. A page is opened once and looked at in four ways: only colours and width differ."""
     context = browser.new_context(viewport=NARROW, base_url=address, color_scheme="light", reduced_motion="reduce")
     context.add_init_script(STILL)
     page = context.new_page()
