@@ -43,13 +43,14 @@ def refreshed(catalog: Catalog, template: Catalog, page: str) -> Catalog:
     catalog.update(template, update_creation_date=False)
     for message in catalog:
         if message.id:
-            message.flags -= {"python-format", "python-brace-format"}  # guesses: no message is a Python format
             message.locations = [(f"docs/{page}.md", 0)]
     return catalog
 
 
 def written(catalog: Catalog) -> bytes:
     """A catalog as text: a message a line, and no line numbers, which would change with every edit of the page."""
+    for message in catalog:
+        message.flags -= {"python-format", "python-brace-format"}  # guesses of Babel: no message is a Python format
     out = io.BytesIO()
     write_po(out, catalog, width=0, include_lineno=False)
     return out.getvalue()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po, write_po
-from guide_ext import translations
+from guide_ext import claims, translations
 from markdown_it.renderer import RendererHTML
 from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
@@ -104,6 +104,33 @@ def test_a_translation_shows_what_the_page_computes_whatever_it_is(guide):
     assert r"\(x = 15 + 2\)" in html
     assert f"का वर्गमूल {computed('sqrt(n):.2f', '4.00')} है।" in html
     assert 'alt="0.50 मिलीसेकंड लगे, 64 पर"' in html
+
+
+DRAWN = """
+from docutils import nodes
+from docutils.parsers.rst import Directive
+
+class Drawn(Directive):
+    has_content = True
+    def run(self):
+        text = " ".join(self.content)
+        caption = nodes.caption(text, text, drawn=True)
+        caption.source, caption.line = "index.md", self.lineno
+        return [nodes.figure("", caption)]
+
+def setup(app):
+    app.add_directive("drawn", Drawn)
+"""
+
+
+@pytest.mark.parametrize("caption", ["Width 64, from 20 seeds.", "Width 128, from 5 seeds."])
+def test_the_numbers_of_a_caption_are_those_of_the_script_that_draws(guide, caption):
+    guide.write("conf.py", (guide.root / "conf.py").read_text() + DRAWN)
+    guide.write("docs/index.md", moved(PAGE) + f"\n:::{{drawn}}\n{caption}\n:::\n")
+    assert caption in in_hindi(guide), "without a translation it stays as it is"
+    translate(guide, TRANSLATED | {"Width {1}, from {2} seeds.": "{2} सीड से, चौड़ाई {1}।"})
+    first, second = re.findall(r"\d+", caption)
+    assert f"{second} सीड से, चौड़ाई {first}।" in in_hindi(guide)
 
 
 def test_the_page_itself_does_not_change(guide):
@@ -232,7 +259,15 @@ def test_a_shipped_catalog_is_whole_and_sound(language, page, path):
 
 
 def test_hindi_is_shipped():
-    assert ("hi", "chapters/1-self-attention") in {(language, page) for language, page, _ in CATALOGS}
+    assert {("hi", "chapters/1-self-attention"), ("hi", "sphinx")} <= {(code, page) for code, page, _ in CATALOGS}
+
+
+@pytest.mark.parametrize("path", [path for _, page, path in CATALOGS if page == "sphinx"])
+def test_what_the_guide_writes_around_its_pages_is_translated(path):
+    sources = [*(ROOT / "docs/_templates").glob("*.html"), *(ROOT / "docs/_ext/guide_ext").glob("*.py")]
+    wanted = {text for file in sources for text in re.findall(r'\b_\("([^"]+)"\)', file.read_text(encoding="utf-8"))}
+    assert len(wanted) > 5
+    assert (wanted | set(claims.STATUS.values()) | {"Search the guide"}) - set(messages(path)) == set()
 
 
 # -- the tool

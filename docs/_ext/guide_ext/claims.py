@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from docutils import nodes
 from sphinx import addnodes
+from sphinx.locale import _
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
@@ -706,7 +707,7 @@ STATUS = {"passed": "checked", "failed": "fails", "never-run": "not run", "skipp
 
 
 def badge_text(record: Mapping[str, Any] | None) -> str:
-    return STATUS[record["status"]] if record else "no test"
+    return str(_(STATUS[record["status"]] if record else "no test"))
 
 
 class ClaimDirective(SphinxDirective):
@@ -741,7 +742,7 @@ class ClaimDirective(SphinxDirective):
 def badge(id: str, record: Mapping[str, Any] | None, repository: str) -> nodes.Node:
     """The badge, and the measurement that it opens."""
     details = claim_details("", classes=["ag-claim-check"])
-    details += claim_summary("", badge_text(record), classes=["ag-claim-badge"], label=f"of this claim: {id}")
+    details += claim_summary("", badge_text(record), classes=["ag-claim-badge"], label=_("of this claim: %s") % id)
     if record:
         details += evidence(record, repository)
     return details

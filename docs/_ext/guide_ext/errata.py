@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from docutils import nodes
+from sphinx.locale import _
 from sphinx.util.docutils import SphinxDirective
 
 from guide_ext import claims, prose, translations
@@ -119,12 +120,12 @@ class ErrataTableDirective(SphinxDirective):
             ]
             for row in rows
         ]
-        return [claims.table(["often printed", "what a run gives", "check"], body, classes=["ag-errata"])]
+        return [claims.table([_("often printed"), _("what a run gives"), _("check")], body, classes=["ag-errata"])]
 
     def _right(self, row: Row, path: Path) -> str:
         book = claims.ledger(self.config)
         page = prose.parse(row.right, str(path), book.measured).run()
-        for _, message in page.failures:
+        for _line, message in page.failures:
             self._problem(f"{row.id}: {message}", f"{path}:{row.line}")
         claims.note_use(self.env, self.env.docname, {row.claim, *page.measured_ids})
         return translations.text_of(page, self.env)

@@ -48,6 +48,8 @@ from docutils.utils import new_document
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+from sphinx.locale import _
+from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -288,7 +290,7 @@ def remember(app: Sphinx) -> None:
     """Note the fingerprints of the scripts that succeeded, and write the index of figures."""
     fingerprints: dict[str, Any] = {}
     index: dict[str, Any] = {}
-    for target, _ in _unsaved:
+    for target, _why in _unsaved:
         target.with_name(target.name + ".md5").unlink(missing_ok=True)
     for script in scripts(app):
         for path in script.figures():
@@ -365,10 +367,12 @@ class GalleryFigure(SphinxDirective):
                 most=self.options.get("width", ""),
             )  # fmt: skip
             frame += image
-        caption = nodes.caption(rawsource=told["caption"])
-        caption += self._caption(told["caption"])
+        text = "\n".join(self.content) or told["caption"]
+        caption = nodes.caption(rawsource=text, drawn=not self.content)
+        self.set_source_info(caption)
+        caption += self._caption(text)
         if "own" not in self.options:
-            caption += [nodes.Text(" "), self._link(told["docname"])]
+            caption["script"] = told["docname"]
         figure = nodes.figure("", frame, caption, classes=["guide-figure", *self.options.get("class", [])])
         figure["align"] = "default"
         self.set_source_info(figure)
@@ -380,9 +384,7 @@ class GalleryFigure(SphinxDirective):
         return posixpath.relpath(path, posixpath.dirname(self.env.docname) or ".")
 
     def _caption(self, text: str) -> list[nodes.Node]:
-        """The caption as Markdown, whatever language the page is in; the content of the directive goes before it."""
-        if self.content:
-            text = "\n".join(self.content)
+        """The caption as Markdown, whatever format the page is in."""
         from myst_parser.parsers.sphinx_ import MystParser
 
         document = new_document(self.get_source_info()[0] or "caption", self.state.document.settings)
@@ -398,14 +400,6 @@ class GalleryFigure(SphinxDirective):
                 )  # fmt: skip
         return inline
 
-    def _link(self, docname: str) -> nodes.Node:
-        reference = addnodes.pending_xref(
-            "", refdoc=self.env.docname, refdomain="std", reftype="doc", reftarget=f"/{docname}", refexplicit=True,
-            refwarn=True, classes=["guide-figure-link"],
-        )  # fmt: skip
-        reference += nodes.inline("", "How it was made", classes=["xref", "std", "std-doc"])
-        return reference
-
     def _anchor(self, figure: nodes.figure, anchor: str, title: str) -> None:
         """An id for links; the first page of the guide that shows a figure is where ``{ref}`` leads."""
         if anchor in self.state.document.ids:
@@ -418,6 +412,25 @@ class GalleryFigure(SphinxDirective):
         if anchor not in labels or labels[anchor][0] == self.env.docname:
             labels[anchor] = (self.env.docname, anchor, title)
             self.env.domains.standard_domain.anonlabels[anchor] = (self.env.docname, anchor)
+
+
+class LinkScripts(SphinxTransform):
+    """Ends each caption with a link to the script of its figure, after a translation may have taken its place."""
+
+    default_priority = 22
+
+    def apply(self, **kwargs: Any) -> None:
+        for caption in self.document.findall(nodes.caption):
+            if "script" in caption:
+                caption += [nodes.Text(" "), self._link(caption.attributes.pop("script"))]
+
+    def _link(self, docname: str) -> nodes.Node:
+        reference = addnodes.pending_xref(
+            "", refdoc=self.env.docname, refdomain="std", reftype="doc", reftarget=f"/{docname}", refexplicit=True,
+            refwarn=True, classes=["guide-figure-link"],
+        )  # fmt: skip
+        reference += nodes.inline("", _("How it was made"), classes=["xref", "std", "std-doc"])
+        return reference
 
 
 def pair_thumbnails(app: Sphinx, doctree: nodes.document) -> None:
@@ -494,6 +507,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     others = dict.fromkeys(("latex", "text", "man", "texinfo"), (visit_image_other, depart_image_other))
     app.add_node(figure_image, html=(visit_image_html, pass_by), **others)  # type: ignore[arg-type]
     app.add_directive("gallery-figure", GalleryFigure)
+    app.add_transform(LinkScripts)
     app.connect("builder-inited", forget_stale, priority=400)  # sphinx-gallery runs at 500
     app.connect("builder-inited", remember, priority=600)
     app.connect("doctree-read", pair_thumbnails, priority=400)  # before Sphinx collects the images, at 500

@@ -7,8 +7,8 @@ what is added here surrounds that:
 - a page that is extracted or translated keeps the calcs of its formulas (:func:`text_of`), and before Sphinx looks at
   the messages, ``{computed}`` becomes ``{calc}`` again in them (:class:`AsWritten`);
 - a translation shows the values that the page has computed (:func:`calc_role`, :class:`Values`); it computes none;
-- the description of a picture is written by the script that draws it, and its numbers are data: in its message they are
-  ``{1}``, ``{2}``, ... in the order of the text;
+- the description and the caption of a figure are written by the script that draws it, and their numbers are data: in
+  their messages they are ``{1}``, ``{2}``, ... in the order of the text;
 - a translation that loses, adds or changes a calc, a reference or a formula fails the build (:func:`differences`), with
   the line of the catalog.
 """
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po
 from docutils import nodes
+from sphinx.locale import _
 from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 from sphinx.util.i18n import docname_to_domain
@@ -47,8 +48,9 @@ COMPUTED = re.compile(rf"\{{computed\}}(`+)[^`{prose.SEPARATOR}]*{prose.SEPARATO
 SPAN = re.compile(r"(?:\{(?P<role>[\w:+-]+)\})?(?P<ticks>`+)(?P<content>.+?)(?<!`)(?P=ticks)(?!`)", re.DOTALL)
 FORMULA = re.compile(r"(?<!\\)(?P<dollars>\${1,2})(?P<tex>.+?)(?<!\\)(?P=dollars)", re.DOTALL)
 LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
+FIELD = re.compile(r"%(?:\(\w+\))?s")  # of the texts around the pages
 SLOT = re.compile(r"\{\d+\}")
-NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
+NUMBER = re.compile(r"(?<![A-Za-z_])\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
 LARGE = 13  # as for the lint: a smaller integer is a word like another
 
 
@@ -77,7 +79,7 @@ def kept(message: str) -> Counter[str]:
 
     rest = FORMULA.sub(formula, SPAN.sub(span, message))
     found.update(f"]({match['target']})" for match in LINK.finditer(rest))
-    found.update(SLOT.findall(rest))
+    found.update(SLOT.findall(rest) + FIELD.findall(rest))
     return found
 
 
@@ -166,6 +168,9 @@ class AsWritten(SphinxTransform):
             if isinstance(node, nodes.image):
                 node["numbers"] = NUMBER.findall(node["alt"])
                 node["alt"] = with_slots(node["alt"])
+            elif isinstance(node, nodes.caption) and node.get("drawn"):
+                node["numbers"] = NUMBER.findall(node.rawsource)
+                node.rawsource = with_slots(node.rawsource)
             elif isinstance(node, nodes.Element):
                 node.rawsource = as_written(node.rawsource)
         if not extracts(self.env):
@@ -219,9 +224,13 @@ class Values(SphinxTransform):
             for node in tree.findall(lambda node: isinstance(node, nodes.math | nodes.math_block)):
                 node.children = [nodes.Text(in_formula(node.astext(), values))]
                 node.children[0].parent = node
-        for image in self.document.findall(nodes.image):
-            if "numbers" in image:
-                image["alt"] = filled(image["alt"], image.attributes.pop("numbers"))
+        for node in self.document.findall(lambda node: isinstance(node, nodes.image | nodes.caption)):
+            found = node.attributes.pop("numbers", [])
+            if isinstance(node, nodes.image):
+                node["alt"] = filled(node["alt"], found) if found else node["alt"]
+            elif found and node.get("translated"):
+                for text in list(node.findall(nodes.Text)):
+                    text.parent.replace(text, nodes.Text(filled(text.astext(), found)))
 
 
 def in_formula(tex: str, values: Mapping[str, str]) -> str:
@@ -263,9 +272,16 @@ def own_address(app: Sphinx, config: Any) -> None:
                 config[name] += f"{config.language}/"
 
 
+def translate_search(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """The one text of the configuration that stands on every page, from the catalog ``sphinx`` like the theme's."""
+    if "theme_search_bar_text" in context:
+        context["theme_search_bar_text"] = _(context["theme_search_bar_text"])
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_role("calc", calc_role)
     app.add_transform(AsWritten)
     app.add_transform(Values)
     app.connect("config-inited", own_address)
+    app.connect("html-page-context", translate_search)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
