@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,6 +217,12 @@ def test_an_expression_with_two_values_is_refused_on_a_page_that_is_translated(g
 )
 def test_what_a_translation_has_to_keep(message, translation, wrong):
     assert translations.differences(message, translation) == wrong
+
+
+def test_the_examples_of_the_module_hold():
+    result = doctest.testmod(translations)
+    assert result.attempted > 3
+    assert result.failed == 0
 
 
 # -- the catalogs that are shipped
