@@ -154,6 +154,7 @@ def machine() -> dict[str, Any]:
         "cpus": _pool._cpus(),
         "threads": _pool.num_threads(),
         "torch threads": torch.get_num_threads(),
+        "waiting threads": "asleep" if os.environ.get("OMP_WAIT_POLICY") == "passive" else "may spin",
         "load before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
