@@ -30,7 +30,7 @@ fi >&2
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test html env browser doctest gallery figures notebooks bundle epub pdf linkcheck lint models bench gpu package-test audit new-mechanism gettext translation mutation fuzz lock clean distclean
+.PHONY: help serve test html env browser doctest gallery figures lighthouse notebooks bundle epub pdf linkcheck lint models bench gpu package-test audit new-mechanism gettext translation mutation fuzz lock clean distclean
 
 help: ## List the targets
 	@echo "Usage: make TARGET [PORT=8000] [PYTHON=python3.12]"; echo
@@ -63,6 +63,9 @@ gallery: env ## Run every gallery script by itself, outside Sphinx; nothing is c
 
 figures: html browser ## Compare the figures with how they were accepted to look; ACCEPT=1 accepts them as they are now
 	@$(PY) -m tools.figures $(if $(ACCEPT),--accept)
+
+lighthouse: html browser ## Let Lighthouse judge Home and every chapter (needs Node.js, and the network once)
+	@$(PY) -m tools.lighthouse
 
 notebooks: html ## Build the chapters as notebooks and run them as a reader would who downloaded them
 	@$(PY) -m tools.notebooks $(BUILD)/html/chapters

@@ -341,15 +341,76 @@ def test_the_font_for_formulas_keeps_letters_as_they_are_slanted_and_brackets_of
 def test_a_page_asks_for_no_script_that_it_does_not_use() -> None:
     scripts = {
         "icons": '<script defer src="../_static/scripts/fontawesome.js?digest=1"></script>\n',
-        "search": '<script src="../searchindex.js"></script>\n<script src="_static/language_data.js"></script>\n',
-        "own": '<script src="_static/guide.js?v=1"></script>\n',
+        "search": '<script defer src="../searchindex.js"></script>\n'
+        '<script defer src="_static/language_data.js"></script>\n',
+        "own": '<script defer src="_static/guide.js?v=1"></script>\n',
     }
     text = "".join(scripts.values()) + '<link href="_static/styles/pydata-sphinx-theme.css?digest=75c7" />'
-    light = slim.page(text, {"styles/pydata-sphinx-theme.css": "abc"})
+    light = slim.page(text, {"styles/pydata-sphinx-theme.css": "abc"}, [])
     assert light == scripts["own"] + '<link href="_static/styles/pydata-sphinx-theme.css?v=abc" />'
-    assert slim.page(light, {"styles/pydata-sphinx-theme.css": "abc"}) == light
-    assert scripts["search"] in slim.page(text + '<div id="search-results">', {})
-    assert scripts["icons"] in slim.page(text + '<i class="fa-custom">', {})
+    assert slim.page(light, {"styles/pydata-sphinx-theme.css": "abc"}, []) == light
+    assert scripts["search"] in slim.page(text + '<div id="search-results">', {}, [])
+    assert scripts["icons"] in slim.page(text + '<i class="fa-custom">', {}, [])
+
+
+def test_a_page_is_drawn_before_its_scripts_run() -> None:
+    late = "<script{} src='a.js'></script>".replace("'", '"')
+    assert slim.page(late.format(""), {}, []) == late.format(" defer")
+    stay = [late.format(word) for word in (" defer", ' defer="defer"', " async", ' type="module"')]
+    stay += [
+        '<script src="_static/documentation_options.js?v=1"></script>',
+        "<script>DOCUMENTATION_OPTIONS.a = 1;</script>",
+    ]
+    for script in stay:
+        assert slim.page(script, {}, []) == script
+
+
+def test_the_style_sheets_of_all_pages_are_one(tmp_path: Path) -> None:
+    """In their order, each address and import as it reads from the new place; what only one page has stays apart."""
+    (tmp_path / "styles").mkdir()
+    (tmp_path / "styles" / "a.css").write_text('@charset "UTF-8";@import "../b.css";\ni{src:url(../fonts/f.woff2)}')
+    (tmp_path / "b.css").write_text("b { background: url('data:x') }")
+    (tmp_path / "c.css").write_text('u { background: url("pictures/p.svg#part") }')
+    links = [f'<link {{}}href="../_static/{name}?v=1" {{}}/>\n' for name in ("styles/a.css", "c.css", "own.css")]
+    first, second, own = (link.format("", 'rel="stylesheet" ') for link in links)
+    other = links[1].format('rel="stylesheet" type="text/css" ', "")
+    pages = [first + second + own, "<meta refresh>", first + other]
+    names = slim.sheets(tmp_path, pages)
+    assert names == ["styles/a.css", "c.css"]
+    css = slim.joined_sheets(tmp_path, names)
+    assert css.index("i{src") < css.index("u {")
+    for part in ("b { background: url('data:x') }", 'url("fonts/f.woff2")', 'url("pictures/p.svg#part")'):
+        assert part in css
+    assert "@import" not in css
+    assert "@charset" not in css
+
+    (tmp_path / slim.ALL_SHEETS).write_text(css)
+    done = [slim.page(page, {slim.ALL_SHEETS: "new"}, names) for page in pages]
+    one = f'    <link rel="stylesheet" href="../_static/{slim.ALL_SHEETS}?v=new" />\n'
+    assert done == [one + own, "<meta refresh>", one]
+    # A build that writes one page again finds the others finished.
+    assert slim.sheets(tmp_path, [pages[0], *done[1:]]) == names
+    assert [slim.page(page, {slim.ALL_SHEETS: "new"}, names) for page in done] == done
+
+
+def test_a_font_is_cut_once_and_kept_while_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, made = ROOT / "docs" / "_static" / "fonts" / "pagella-bold.woff2", []
+    font = slim.font
+    monkeypatch.setattr(slim, "font", lambda *given: made.append(given) or font(*given))
+
+    def build(characters: str) -> bytes:
+        fonts = slim.Fonts(tmp_path)
+        cut = fonts.cut(source, map(ord, characters), ["kern"])
+        fonts.forget_the_rest()
+        return cut
+
+    first = build("ab")
+    assert build("ba") == first
+    assert len(made) == 1
+    assert TTFont(io.BytesIO(first)).getBestCmap().keys() == {ord("a"), ord("b")}
+    assert build("abc") != first
+    assert len(made) == 2
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_file_is_replaced_whole_and_only_when_it_changes(tmp_path: Path) -> None:

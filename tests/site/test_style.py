@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,6 +12,7 @@ from fontTools.ttLib import TTFont
 
 from attn_guide.plot import palette
 
+LIBERATION = Path("/usr/share/fonts/truetype/liberation")
 STATIC = Path(__file__).resolve().parents[2] / "docs" / "_static"
 CSS = (STATIC / "guide.css").read_text(encoding="utf-8")
 
@@ -66,6 +68,32 @@ def test_the_math_font_can_set_mathematics_and_is_small() -> None:
     needed = "𝑄𝐾𝑉𝑑𝑘𝜏𝜎𝐱ℝℒ𝒪∑∏√∞⊤∇∂≤≥≈∈×·⊙⌈⌉‖⏟→↦−…⋯"
     assert not [character for character in needed if ord(character) not in font.getBestCmap()]
     assert (STATIC / "fonts" / "GUST-FONT-LICENSE.txt").is_file()
+
+
+@pytest.mark.parametrize("style", ["regular", "italic", "bold", "bolditalic"])
+def test_what_stands_until_the_font_has_come_is_as_wide(style: str) -> None:
+    """On the average of the letters of the chapters, so that few lines break elsewhere when the font comes."""
+    stand_in = {
+        "regular": "LiberationSerif-Regular.ttf",
+        "italic": "LiberationSerif-Italic.ttf",
+        "bold": "LiberationSerif-Bold.ttf",
+        "bolditalic": "LiberationSerif-BoldItalic.ttf",
+    }
+    path = LIBERATION / stand_in[style]
+    if not path.is_file():
+        pytest.skip("the fonts of Liberation, as wide as Times, are not installed here")
+    chapters = (STATIC.parent / "chapters").glob("*.md")
+    letters = Counter(re.findall(r"[A-Za-z ,.]", "".join(page.read_text(encoding="utf-8") for page in chapters)))
+
+    def width(file: Path) -> float:
+        font = TTFont(file)
+        glyphs, advances = font.getBestCmap(), font["hmtx"]
+        total = sum(advances[glyphs[ord(letter)]][0] * count for letter, count in letters.items())
+        return total / font["head"].unitsPerEm
+
+    said = re.findall(r"Guide Until\"; src: [^}]*size-adjust: ([\d.]+)%", CSS)
+    wanted = dict(zip(stand_in, map(float, said), strict=True))[style]
+    assert abs(100 * width(STATIC / "fonts" / f"pagella-{style}.woff2") / width(path) - wanted) < 1
 
 
 def test_every_figure_is_well_formed_and_has_all_that_it_names(html: Path) -> None:

@@ -404,9 +404,14 @@ def finish_pages(out: Path, fonts: Path) -> None:
     """Make the pages light, then protect them; a page that already is so is not written again."""
     files = [file for file in sorted(out.rglob("*.html")) if "_static" not in file.relative_to(out).parts]
     pages = [file.read_text(encoding="utf-8") for file in files]
-    stamps = slim.static_files(out / "_static", fonts, pages)
+    static = out / "_static"
+    stamps = slim.static_files(static, fonts, pages, out.parent / "fonts")
+    joined = slim.sheets(static, pages)
+    css = slim.joined_sheets(static, joined).encode("utf-8")
+    slim.replace(static / slim.ALL_SHEETS, css)
+    stamps[slim.ALL_SHEETS] = slim.stamp(css)
     slim.drawings(out / "_images")
-    pages = [slim.page(page, stamps) for page in pages]
+    pages = [slim.page(page, stamps, joined) for page in pages]
     every = {style for page in pages for style in hashes(page)[1]}
     for file, page in zip(files, pages, strict=True):
         # The search reads the pages that it found, to quote from them.

@@ -2,6 +2,7 @@
 
 - The icon fonts have two thousand icons, of which the theme and the pages use about forty: the fonts keep those, and
   so does the style sheet.
+- The fonts for text keep the characters of western Europe and what else occurs.
 - The font for formulas keeps the characters that occur, with all sizes and parts that they are built from.
 - A figure is text that matplotlib wrote for safety's sake: six decimals and a new line for every corner. Two decimals,
   a hundredth of a point, are less than any screen shows, cells of one colour are one path, and its fonts are packed.
@@ -17,12 +18,15 @@ import functools
 import hashlib
 import html
 import io
+import json
 import logging
+import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import fontTools
 import numpy as np
 import pydata_sphinx_theme
 from fontTools import subset
@@ -172,6 +176,10 @@ def icons(css: str) -> set[int]:
     return escaped | {ord(letter) for letter in css if 0xE000 <= ord(letter) <= 0xF8FF}
 
 
+#: For the text: each style a font.
+TEXT_FONTS = ("pagella-regular.woff2", "pagella-italic.woff2", "pagella-bold.woff2", "pagella-bolditalic.woff2")
+
+
 def font(file: Path, characters: Iterable[int], features: list[str]) -> bytes:
     """A font with the glyphs of some characters, and what these are replaced by or built from."""
     options = subset.Options()
@@ -188,6 +196,38 @@ def font(file: Path, characters: Iterable[int], features: list[str]) -> bytes:
     return buffer.getvalue()
 
 
+class Fonts:
+    """Fonts cut down by this build or the one before, under names that say from what: to cut one takes a while."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.used = folder, set[str]()
+
+    def cut(self, file: Path, characters: Iterable[int], features: list[str]) -> bytes:
+        """What ``font`` gives."""
+        characters = sorted(characters)
+        source = hashlib.sha256(file.read_bytes()).hexdigest()
+        name = stamp(json.dumps([fontTools.version, source, characters, features]).encode()) + file.suffix
+        self.used.add(name)
+        kept = self.folder / name
+        if not kept.is_file():
+            replace(kept, font(file, characters, features))
+        return kept.read_bytes()
+
+    def forget_the_rest(self) -> None:
+        """Remove what this build did not ask for."""
+        for kept in self.folder.glob("*.woff2"):
+            if kept.name not in self.used:
+                kept.unlink(missing_ok=True)
+
+
+def textual(texts: Iterable[str]) -> set[int]:
+    """The characters of text: all of Latin 1, since explorers show what readers type, and what the texts hold."""
+    found = set(range(0x20, 0x7F)) | set(range(0xA0, 0x100))
+    for text in texts:
+        found |= set(map(ord, html.unescape(text)))
+    return found
+
+
 def mathematical(texts: Iterable[str]) -> set[int]:
     """The characters of formulas: all of ASCII, what the texts hold, and every letter as a formula slants it."""
     found = set(range(0x20, 0x7F))
@@ -202,16 +242,23 @@ def mathematical(texts: Iterable[str]) -> set[int]:
     return found | {0x221A}  # the sign of a root stands in no text: the browser draws it for <msqrt>
 
 
-def static_files(static: Path, fonts: Path, texts: list[str]) -> dict[str, str]:
-    """Write the lighter style sheet and fonts; returns for each changed sheet the stamp that names its content."""
+def static_files(static: Path, sources: Path, texts: list[str], folder: Path) -> dict[str, str]:
+    """Write the lighter style sheet and fonts; returns for each changed sheet the stamp that names its content.
+
+    ``sources`` holds the fonts of the guide as they are, and ``folder`` keeps what is made of them for the next build.
+    """
     scripts = [file.read_text(encoding="utf-8") for file in sorted((static / "scripts").glob("pydata*.js"))]
     names = {name for text in [*texts, *scripts] for name in re.findall(r"\bfa-[a-z0-9-]+", text)}
     css = icon_sheet((THEME / SHEET).read_text(encoding="utf-8"), names)
-    used = icons(css)
+    used, fonts = icons(css), Fonts(folder)
     for original in sorted((THEME / ICON_FONTS).glob("*.woff2")):
-        replace(static / ICON_FONTS / original.name, font(original, used, []))
+        replace(static / ICON_FONTS / original.name, fonts.cut(original, used, []))
     replace(static / SHEET, css.encode("utf-8"))
-    replace(static / MATH_FONT, font(fonts / MATH_FONT.name, mathematical(texts), ["*"]))
+    replace(static / MATH_FONT, fonts.cut(sources / MATH_FONT.name, mathematical(texts), ["*"]))
+    written = textual([*texts, *(file.read_text(encoding="utf-8") for file in sorted(static.rglob("explorers/*.js")))])
+    for name in TEXT_FONTS:
+        replace(static / "fonts" / name, fonts.cut(sources / name, written, ["kern", "liga"]))
+    fonts.forget_the_rest()
     return {SHEET.as_posix(): stamp(css.encode("utf-8"))}
 
 
@@ -229,6 +276,62 @@ def replace(file: Path, content: bytes) -> None:
     beside.replace(file)
 
 
+# --- style sheets ----------------------------------------------------------------------------------------------------
+
+#: All style sheets that every page has, one after the other: nothing is drawn before the last of them has come.
+ALL_SHEETS = "all.css"
+_SHEET_LINK = re.compile(
+    r'[ \t]*<link(?=[^>]* rel="stylesheet")[^>]* href="(?P<root>[^"]*)_static/(?P<name>[^"?]+\.css)[^"]*"[^>]*>\n?'
+)
+_IMPORT = re.compile(r"""@import\s+(?:url\()?["']?(?P<name>[^"')]+\.css)["']?\)?\s*;""")
+_URL = re.compile(r"""url\((?P<quote>["']?)(?!data:|#|/|[a-z]+:)(?P<path>[^"')]+)(?P=quote)\)""")
+_LIST = re.compile(r"\A/\* (.*) \*/\n")
+
+
+def sheets(static: Path, pages: Sequence[str]) -> list[str]:
+    """The style sheets that every page has, in their order.
+
+    A page that an earlier build has finished names only ``ALL_SHEETS``, whose first line then says what is in it.
+    """
+    lists = [[found["name"] for found in _SHEET_LINK.finditer(page)] for page in pages]
+    before = _LIST.match((static / ALL_SHEETS).read_text(encoding="utf-8")) if (static / ALL_SHEETS).is_file() else None
+    if before is not None and any(ALL_SHEETS in names for names in lists):
+        return before[1].split()
+    lists = [names for names in lists if names]  # a page that only leads to another has none
+    return [name for name in lists[0] if all(name in names for names in lists)] if lists else []
+
+
+def sheet(static: Path, name: str) -> str:
+    """A style sheet as it reads in the folder ``static`` itself, with what it imports."""
+    folder = posixpath.dirname(name)
+
+    def place(path: str) -> str:
+        return posixpath.normpath(posixpath.join(folder, path))
+
+    text = (static / name).read_text(encoding="utf-8").removeprefix('@charset "UTF-8";')
+    text = _URL.sub(lambda found: f'url("{place(found["path"])}")', text)
+    return _IMPORT.sub(lambda found: sheet(static, place(found["name"])), text)
+
+
+def joined_sheets(static: Path, names: Sequence[str]) -> str:
+    """The sheets one after the other, and in the first line which they are."""
+    return "\n".join([f"/* {' '.join(names)} */", *(sheet(static, name) for name in names)])
+
+
+def with_one_sheet(text: str, names: Sequence[str]) -> str:
+    """A page with one link in the place of the links to these sheets."""
+    first = True
+
+    def link(found: re.Match[str]) -> str:
+        nonlocal first
+        if found["name"] not in names:
+            return found[0]
+        there, first = first, False
+        return f'    <link rel="stylesheet" href="{found["root"]}_static/{ALL_SHEETS}?v=" />\n' if there else ""
+
+    return _SHEET_LINK.sub(link, text)
+
+
 # --- pages -----------------------------------------------------------------------------------------------------------
 
 _CUSTOM_ICONS = re.compile(r'[ \t]*<script\b[^>]*\bsrc="[^"]*scripts/fontawesome\.js[^"]*"></script>\n?')
@@ -237,12 +340,26 @@ _SEARCH = re.compile(
 )
 
 
-def page(text: str, stamps: dict[str, str]) -> str:
-    """A page that asks for nothing it does not use, and for the changed files by their new stamps."""
+_HEAD_SCRIPT = re.compile(r'<script(?=[^>]* src="(?P<source>[^"]*)")(?![^>]* (?:defer|async|type="module"))')
+
+
+def deferred(text: str) -> str:
+    """A page that is drawn before its scripts run: they keep their order, and still come before the page is ready.
+
+    The options stay, since the lines of script within the page set more of them.
+    """
+    return _HEAD_SCRIPT.sub(
+        lambda found: found[0] + ("" if "documentation_options.js" in found["source"] else " defer"), text
+    )
+
+
+def page(text: str, stamps: dict[str, str], joined: Sequence[str]) -> str:
+    """A page that asks for one style sheet, for nothing it does not use, and for changed files by their new stamps."""
     if "fa-custom" not in text:
         text = _CUSTOM_ICONS.sub("", text)
     if 'id="search-results"' not in text and "search_as_you_type = true" not in text:
         text = _SEARCH.sub("", text)
+    text = deferred(with_one_sheet(text, joined))
     for name, changed in stamps.items():
-        text = re.sub(rf"({re.escape(name)}\?)[\w=]+", rf"\g<1>v={changed}", text)
+        text = re.sub(rf"({re.escape(name)}\?)[\w=]*", rf"\g<1>v={changed}", text)
     return text
