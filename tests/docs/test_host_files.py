@@ -365,6 +365,19 @@ def test_a_page_is_drawn_before_its_scripts_run() -> None:
         assert slim.page(script, {}, []) == script
 
 
+def test_scripts_are_not_fetched_before_what_draws_the_page() -> None:
+    early = '  <link rel="preload" as="script" href="_static/scripts/bootstrap.js?digest=1" />\n'
+    font = '<link rel="preload" as="font" href="a.woff2" />'
+    assert slim.page(early + font, {}, []) == font
+
+
+def test_home_fetches_its_first_figure_with_the_text() -> None:
+    image = '<img class="only-light guide-figure-image" src="a.svg" loading="lazy" decoding="async" style="">'
+    early = '<img class="only-light guide-figure-image" src="a.svg" fetchpriority="high" decoding="sync" style="">'
+    dark = image.replace("only-light", "only-dark")
+    assert slim.with_first_figure_early(dark + image + image) == dark + early + image
+
+
 def test_the_style_sheets_of_all_pages_are_one(tmp_path: Path) -> None:
     """In their order, each address and import as it reads from the new place; what only one page has stays apart."""
     (tmp_path / "styles").mkdir()

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.browser
 
@@ -150,3 +150,22 @@ def test_a_wide_formula_scrolls_in_its_own_box_and_can_be_reached(page: Page) ->
     expect(box).to_have_attribute("tabindex", "0")
     assert box.evaluate("e => e.scrollWidth > e.clientWidth")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize(("system", "chosen", "wanted"), [
+    ("dark", None, "dark"), ("light", None, "light"), ("light", "dark", "dark"), ("dark", "light", "light"),
+    ("dark", "auto", "dark"),
+])  # fmt: skip
+def test_a_page_has_its_theme_before_the_script_of_the_theme_comes(
+    browser: Browser, address: str, system: str, chosen: str | None, wanted: str
+) -> None:
+    """Else a dark screen flashes."""
+    context = browser.new_context(base_url=address, color_scheme=system)
+    page = context.new_page()
+    page.route("**/scripts/*.js*", lambda route: route.abort())
+    if chosen is not None:
+        context.add_init_script(f"localStorage.setItem('mode', '{chosen}')")
+    page.goto("/index.html")
+    assert theme(page) == wanted
+    assert page.locator(f"img.only-{wanted}").first.is_visible()
+    context.close()

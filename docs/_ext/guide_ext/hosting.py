@@ -412,6 +412,9 @@ def finish_pages(out: Path, fonts: Path) -> None:
     stamps[slim.ALL_SHEETS] = slim.stamp(css)
     slim.drawings(out / "_images")
     pages = [slim.page(page, stamps, joined) for page in pages]
+    pages = [
+        slim.with_first_figure_early(p) if f == out / "index.html" else p for f, p in zip(files, pages, strict=True)
+    ]
     every = {style for page in pages for style in hashes(page)[1]}
     for file, page in zip(files, pages, strict=True):
         # The search reads the pages that it found, to quote from them.

@@ -343,14 +343,33 @@ _SEARCH = re.compile(
 _HEAD_SCRIPT = re.compile(r'<script(?=[^>]* src="(?P<source>[^"]*)")(?![^>]* (?:defer|async|type="module"))')
 
 
+_EARLY_SCRIPT = re.compile(r'[ \t]*<link rel="preload" as="script"[^>]*>\n?')
+
+
 def deferred(text: str) -> str:
-    """A page that is drawn before its scripts run: they keep their order, and still come before the page is ready.
+    """A page that is drawn before its scripts come and run: they keep their order, and still run before it is ready.
 
     The options stay, since the lines of script within the page set more of them.
     """
     return _HEAD_SCRIPT.sub(
-        lambda found: found[0] + ("" if "documentation_options.js" in found["source"] else " defer"), text
+        lambda found: found[0] + ("" if "documentation_options.js" in found["source"] else " defer"),
+        _EARLY_SCRIPT.sub("", text),
     )
+
+
+#: The theme's own line leaves a reader without a choice in no theme until its script has come: figures are then hidden,
+#: and a dark screen flashes.
+_LATE_THEME = 'document.documentElement.dataset.theme = localStorage.getItem("theme") || "auto";'
+_EARLY_THEME = (
+    'document.documentElement.dataset.theme = { light: "light", dark: "dark" }[localStorage.getItem("mode")]'
+    ' || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");'
+)
+
+
+def with_first_figure_early(text: str) -> str:
+    """Home, whose first screen shows its first figure: in the light theme it is fetched and drawn with the text."""
+    early = r'\1 fetchpriority="high" decoding="sync"'
+    return re.sub(r'(<img class="only-light [^>]*) loading="lazy" decoding="async"', early, text, count=1)
 
 
 def page(text: str, stamps: dict[str, str], joined: Sequence[str]) -> str:
@@ -359,7 +378,7 @@ def page(text: str, stamps: dict[str, str], joined: Sequence[str]) -> str:
         text = _CUSTOM_ICONS.sub("", text)
     if 'id="search-results"' not in text and "search_as_you_type = true" not in text:
         text = _SEARCH.sub("", text)
-    text = deferred(with_one_sheet(text, joined))
+    text = deferred(with_one_sheet(text.replace(_LATE_THEME, _EARLY_THEME), joined))
     for name, changed in stamps.items():
         text = re.sub(rf"({re.escape(name)}\?)[\w=]*", rf"\g<1>v={changed}", text)
     return text
