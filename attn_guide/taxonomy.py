@@ -293,7 +293,7 @@ EVENTS: tuple[Event, ...] = (
     Event("BigBird", 2020, "zaheer2020", "sparse.bigbird_attention", 5, "window, global and random blocks"),
     Event("RoPE", 2021, "su2021", "positions.apply_rope", 0, "positions as rotations"),
     Event("ALiBi", 2021, "press2021", "positions.alibi_bias", 0, "positions as a linear bias"),
-    Event("FlashAttention", 2022, "dao2022", "flash.flash_attention", 5, "exact, without the n x n matrix"),
+    Event("FlashAttention", 2022, "dao2022", "flash.flash_attention", 5, "exact, without the n × n matrix"),
     Event("GQA", 2023, "ainslie2023", "heads.multi_head_attention", 3, "groups of heads share keys"),
     Event("Attention sinks", 2023, "xiao2023", "masks.sinks", 4, "first tokens kept for streaming"),
     Event("Ring attention", 2023, "liu2023", "torch.ring.ring_attention", 5, "one sequence on many machines"),

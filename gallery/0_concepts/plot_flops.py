@@ -2,7 +2,7 @@
 Where the work of a Transformer layer goes
 ==========================================
 
-Projections and the feed-forward layer grow in proportion to the length, the n x n part with its square. With a
+Projections and the feed-forward layer grow in proportion to the length, the n × n part with its square. With a
 feed-forward layer of width 4 d the curves cross at n = 2d, 4d and 6d.
 """
 

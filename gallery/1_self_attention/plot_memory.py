@@ -2,7 +2,7 @@
 The quadratic wall
 ==================
 
-Bytes of the n x n weights in half precision, if they are kept, beside the memories of real machines.
+Bytes of the n × n weights in half precision, if they are kept, beside the memories of real machines.
 """
 
 import numpy as np

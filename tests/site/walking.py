@@ -67,6 +67,10 @@ FORMULAS = """() => {
   return found;
 }"""
 
+CUT_TITLES = """() => [...document.querySelectorAll(".prev-next-area a")]
+  .filter(link => link.scrollWidth > link.clientWidth + 1)
+  .map(link => `cut: ${link.textContent.trim().replace(/\\s+/g, " ")}`)"""
+
 OVERFLOW = """() => {
   const width = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth <= width) return [];
@@ -89,7 +93,7 @@ def is_mathematics(rule: str, html: str) -> bool:
 def look(page: Page, name: str, options: dict[str, object], context: object = None) -> list[str]:
     """The faults of a page as it stands on the screen."""
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    found = [*page.evaluate(IMAGES), *page.evaluate(FORMULAS), *page.evaluate(OVERFLOW)]
+    found = [*page.evaluate(IMAGES), *page.evaluate(FORMULAS), *page.evaluate(OVERFLOW), *page.evaluate(CUT_TITLES)]
     # Without preload: axe fetches style sheets by itself, by addresses that are wrong for an @import in one of them.
     options = {"resultTypes": ["violations"], "elementRef": False, "preload": False, **options}
     run = "([context, options]) => axe.run(context || document, options)"
