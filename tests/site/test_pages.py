@@ -32,7 +32,7 @@ def test_the_walk_would_notice(browser: Browser, address: str) -> None:
     page.set_content(
         "<html lang=en><title>t</title><main><h1>h</h1><article><p>\\frac{1}{2}</p>"
         "<span class=math>x</span><div style='width: 900px; background: #fff; color: #eee'>pale</div>"
-        "<div class=prev-next-area><a href=/ style='display: block; width: 40px; overflow: hidden'>Conventions</a></div>"
+        "<div class=prev-next-area><a style='display: block; width: 40px; overflow: hidden'>Conventions</a></div>"
         "<img src='/missing.png'><script src='http://elsewhere.invalid/x.js'></script></article></main></html>"
     )
     page.wait_for_load_state("networkidle")
