@@ -52,6 +52,17 @@ def test_every_ink_can_be_read_on_every_ground(theme: dict[str, str], page: str)
             assert palette.contrast(colour, theme[page]) >= 4.5, name
 
 
+@pytest.mark.parametrize(("name", "theme"), [("light", LIGHT), ("dark", DARK)])
+def test_every_word_of_code_can_be_read(html: Path, name: str, theme: dict[str, str]) -> None:
+    """On the ground of code, which is the raised one: each colour that the style sheet of code gives a word."""
+    css = (html / "_static" / "pygments.css").read_text(encoding="utf-8")
+    prefix = re.escape(f'html[data-theme="{name}"] .highlight')
+    given = re.findall(rf"^{prefix} \.(\w+) \{{[^}}]*?(?<!-)color: (#[0-9a-fA-F]{{6}})", css, re.MULTILINE)
+    assert len(given) > 40
+    hard = {word: colour for word, colour in given if palette.contrast(colour, theme["raised"]) < 4.5}
+    assert not hard
+
+
 def test_both_themes_define_the_same_variables() -> None:
     assert LIGHT.keys() == DARK.keys()
 
