@@ -89,6 +89,7 @@ def test_a_redirect_leads_on_in_three_ways() -> None:
     assert '<meta http-equiv="refresh" content="0; url=../b.html" />' in page
     assert '<link rel="canonical" href="https://x.org/b.html" />' in page
     assert '<a href="../b.html">A &amp; B</a>' in page
+    assert '<link rel="icon" href="data:," />' in page
 
 
 def test_a_figure_of_the_gallery_has_the_card_of_its_chapter() -> None:
@@ -376,6 +377,15 @@ def test_home_fetches_its_first_figure_with_the_text() -> None:
     early = '<img class="only-light guide-figure-image" src="a.svg" fetchpriority="high" decoding="sync" style="">'
     dark = image.replace("only-light", "only-dark")
     assert slim.with_first_figure_early(dark + image + image) == dark + early + image
+    assert slim.with_first_figure_early(dark + early + image) == dark + early + image
+
+
+def test_the_menu_of_versions_names_the_version_before_its_list_has_come() -> None:
+    script = "<script>DOCUMENTATION_OPTIONS.theme_switcher_version_match = '0.1.0';</script>"
+    button = "<button>\n    {}\n    <span></span></button>"
+    late = button.format("Choose version  <!-- this text may get changed later by javascript -->")
+    assert slim.page(script + late, {}, []) == script + button.format("0.1.0")
+    assert slim.page(late, {}, []) == late
 
 
 def test_the_style_sheets_of_all_pages_are_one(tmp_path: Path) -> None:

@@ -182,6 +182,7 @@ def redirect(title: str, link: str, canonical: str) -> str:
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8" />\n<title>Moved: {title}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1" />\n'
         f'<meta http-equiv="refresh" content="0; url={link}" />\n<link rel="canonical" href="{canonical}" />\n'
+        f'<link rel="icon" href="data:," />\n'  # else a browser asks the host for one
         f"</head>\n<body>\n<main>\n<h1>This page has moved</h1>\n"
         f'<p>It is now <a href="{link}">{title}</a>.</p>\n</main>\n</body>\n</html>\n'
     )

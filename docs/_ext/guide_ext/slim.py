@@ -368,8 +368,21 @@ _EARLY_THEME = (
 
 def with_first_figure_early(text: str) -> str:
     """Home, whose first screen shows its first figure: in the light theme it is fetched and drawn with the text."""
-    early = r'\1 fetchpriority="high" decoding="sync"'
-    return re.sub(r'(<img class="only-light [^>]*) loading="lazy" decoding="async"', early, text, count=1)
+
+    def early(image: re.Match[str]) -> str:
+        return image[0].replace('loading="lazy" decoding="async"', 'fetchpriority="high" decoding="sync"')
+
+    return re.sub(r'<img class="only-light [^>]*>', early, text, count=1)
+
+
+_VERSION = re.compile(r"theme_switcher_version_match = '([^']+)'")
+_CHOOSE = re.compile(r"Choose version\s*<!-- this text may get changed later by javascript -->")
+
+
+def with_version(text: str) -> str:
+    """A page whose menu of versions names its own from the start, and not, wider than a phone, when a list has come."""
+    version = _VERSION.search(text)
+    return _CHOOSE.sub(html.escape(version[1]), text) if version else text
 
 
 def page(text: str, stamps: dict[str, str], joined: Sequence[str]) -> str:
@@ -378,7 +391,7 @@ def page(text: str, stamps: dict[str, str], joined: Sequence[str]) -> str:
         text = _CUSTOM_ICONS.sub("", text)
     if 'id="search-results"' not in text and "search_as_you_type = true" not in text:
         text = _SEARCH.sub("", text)
-    text = deferred(with_one_sheet(text.replace(_LATE_THEME, _EARLY_THEME), joined))
+    text = with_version(deferred(with_one_sheet(text.replace(_LATE_THEME, _EARLY_THEME), joined)))
     for name, changed in stamps.items():
         text = re.sub(rf"({re.escape(name)}\?)[\w=]*", rf"\g<1>v={changed}", text)
     return text
